@@ -1,0 +1,222 @@
+"""The clients of a running supervisor: status, stop, exec."""
+
+from __future__ import annotations
+
+import _signal
+import _socket
+import fcntl
+import os
+import select
+import stat
+import time
+
+from launch import state, wire
+from launch.errors import FAILED, STATE, Failure
+from launch.sockets import Socket
+
+# asm-generic/ioctls.h and asm-generic/termbits.h; the termios module would do, at the cost of an import
+_TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
+_MARGIN = 3.0  # seconds beyond the server's own patience
+
+
+def connect(run: int) -> Socket:
+    """A connection to the supervisor of an open run/ directory; OSError if none listens."""
+    client = Socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    try:
+        client.connect(f"/proc/self/fd/{run}/control")
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+def status(run: int) -> list[str]:
+    """What the supervisor says of itself, as KEY=VALUE; from the files of run/ when it is not there."""
+    fields = state.read(run, "state")
+    pidfd = state.living(fields)
+    if pidfd < 0:
+        if fields:
+            return ["state=crashed"]
+        ended = dict(state.read(run, "exit"))
+        return ["state=crashed" if ended.get("reason", "stopped") not in ("stopped", "killed") else "state=stopped"]
+    os.close(pidfd)
+    try:
+        with connect(run) as client:
+            client.settimeout(2.0)
+            wire.send(client, [b"status"])
+            answer = wire.receive(client)
+    except OSError:
+        answer = None
+    if answer is None:
+        return [f"{'state' if key == 'status' else key}={value}" for key, value in fields]
+    return [field.decode("utf-8", "replace") for field in answer[0]]
+
+
+def stop(run: int, patience: float) -> str:
+    """End the supervisor and its guest: `clean`, `killed`, or `already` if it was not running."""
+    fields = state.read(run, "state")
+    pidfd = state.living(fields)
+    if pidfd < 0:
+        bury(run, fields)
+        return "already"
+    try:
+        _signal.pidfd_send_signal(pidfd, _signal.SIGCONT)  # a stopped supervisor cannot stop anything
+        client = None
+        try:
+            client = connect(run)
+            wire.send(client, [b"stop"])
+        except OSError:
+            _signal.pidfd_send_signal(pidfd, _signal.SIGTERM)
+        ended = _wait(pidfd, patience + _MARGIN)
+        if client:
+            client.close()
+        if not ended:
+            _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+            _wait(pidfd, 5.0)
+            _wait_gone(dict(fields).get("pid1", ""))
+            bury(run, fields)
+            return "killed"
+    finally:
+        os.close(pidfd)
+    return "clean" if dict(state.read(run, "exit")).get("reason") == "stopped" else "killed"
+
+
+def _wait(pidfd: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _wait_gone(pid1: str) -> None:
+    """The parent-death signal is on its way; a control group can be removed only after it arrived."""
+    deadline = time.monotonic() + 2
+    while pid1 and os.path.exists(f"/proc/{pid1}/ns") and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def bury(run: int, fields: list[tuple[str, str]]) -> None:
+    """Clear away what a supervisor that was killed could not."""
+    if not fields:
+        return
+    _wait_gone(dict(fields).get("pid1", "") if dict(fields).get("boot_id") == state.boot_id() else "")
+    for key, path in fields:
+        if key == "cgroup" and "/virtualize-" in path:
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass
+    state.write(run, "exit", [("reason", "crashed"), ("code", "0"), ("signal", "9"), ("message", "the supervisor was killed"), ("at", f"{time.time():.3f}")])
+    state.remove(run, "control")
+    state.remove(run, "state")
+
+
+class Exec:
+    """Runs a command inside. The guest never gets the caller's terminal or a socket of the host's."""
+
+    def __init__(self, run: int, argv: list[str], environment: list[str]) -> None:
+        self.argv, self.environment = argv, environment
+        try:
+            self.client = connect(run)
+        except OSError:
+            raise Failure(STATE, "the environment is not running") from None
+        self.copies: dict[int, int] = {}  # read here → write there
+        self.master = -1
+
+    def run(self) -> int:
+        """The command's exit code, or 128 + the signal that ended it."""
+        if os.isatty(0) and os.isatty(1):
+            return self._with_terminal()
+        theirs, ours = [], []
+        for fd in (0, 1, 2):
+            kind = os.fstat(fd).st_mode
+            if stat.S_ISCHR(kind) and not os.isatty(fd) or stat.S_ISREG(kind) or stat.S_ISFIFO(kind):
+                theirs.append(fd)
+                continue
+            # A terminal or a socket is relayed through a pipe.
+            read_end, write_end = os.pipe2(os.O_CLOEXEC)
+            if fd == 0:
+                self.copies[0] = write_end
+                theirs.append(read_end)
+                ours.append(read_end)
+            else:
+                self.copies[read_end] = fd
+                theirs.append(write_end)
+                ours.append(write_end)
+        self._send(theirs)
+        for fd in ours:
+            os.close(fd)
+        return self._relay()
+
+    def _with_terminal(self) -> int:
+        import pty
+        import termios
+        import tty
+
+        self.master, slave = pty.openpty()
+        saved = termios.tcgetattr(0)
+        self._resize()
+        _signal.signal(_signal.SIGWINCH, lambda *_: self._resize())
+        try:
+            tty.setraw(0)
+            self._send([slave, slave, slave])
+            os.close(slave)
+            self.copies = {0: self.master, self.master: 1}
+            return self._relay()
+        finally:
+            termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+    def _resize(self) -> None:
+        size = fcntl.ioctl(0, _TIOCGWINSZ, bytes(8))
+        fcntl.ioctl(self.master, _TIOCSWINSZ, size)
+
+    def _send(self, fds: list[int]) -> None:
+        fields = [os.fsencode(field) for field in self.argv]
+        extra = [os.fsencode(field) for field in self.environment]
+        wire.send(self.client, [b"exec", str(len(fields)).encode(), *fields, *extra], fds)
+
+    def _relay(self) -> int:
+        poll = select.poll()
+        poll.register(self.client, select.POLLIN)
+        for source in self.copies:
+            poll.register(source, select.POLLIN)
+        code = -1
+        while code < 0 or any(source != 0 for source in self.copies):
+            ready = poll.poll(200 if code >= 0 else None)
+            if not ready and code >= 0:
+                break  # a grandchild kept the other end; the command itself has ended
+            for fd, _ in ready:
+                if fd == self.client.fileno():
+                    code = self._ended()
+                    poll.unregister(fd)
+                elif fd in self.copies and not self._copy(fd):
+                    poll.unregister(fd)
+        return code
+
+    def _copy(self, source: int) -> bool:
+        target = self.copies[source]
+        try:
+            data = os.read(source, 65536)
+            rest = data
+            while rest:
+                rest = rest[os.write(target, rest) :]
+            if data:
+                return True
+        except OSError:
+            pass  # EIO: the terminal's other end is closed; EPIPE: nobody reads
+        del self.copies[source]
+        if target not in (0, 1, 2, self.master):
+            os.close(target)
+        return False
+
+    def _ended(self) -> int:
+        try:
+            message = wire.receive(self.client)
+        except OSError:
+            message = None
+        if message is None:
+            raise Failure(FAILED, "the environment ended while the command was running")
+        fields, _ = message
+        if fields[0] != b"exit":
+            raise Failure(FAILED, b" ".join(fields[1:]).decode("utf-8", "replace"))
+        status_word = int(fields[1])
+        return os.WEXITSTATUS(status_word) if os.WIFEXITED(status_word) else 128 + os.WTERMSIG(status_word)

@@ -1,0 +1,130 @@
+"""From a plan to a sandbox whose guest runs: forks the child, maps its ids, takes what pid 1 hands back."""
+
+from __future__ import annotations
+
+import _socket
+import os
+from typing import NamedTuple
+
+from launch import cgroup, init, mounts, namespaces, wire
+from launch.errors import FAILED, Failure
+from launch.limits import Choice, busy_times, least_used, oom_score, process_limits, wanted
+from launch.owner import Owner
+from launch.plan import Plan
+from launch.sockets import Socket, pair
+
+_DEADLINE = 20.0  # seconds for the whole set-up; it takes about 0.02
+
+
+class Prepared(NamedTuple):
+    """Everything that was checked before the first fork."""
+
+    plan: Plan
+    home: str
+    owner: Owner
+    choice: Choice
+    places: cgroup.Hierarchies
+    sources: list[mounts.Source]
+    busy: dict[int, int]
+
+
+class Sandbox(NamedTuple):
+    """A built sandbox: the link to pid 1 and what the broker works with."""
+
+    pid1: int
+    link: Socket
+    listener: int
+    killable: bool
+    root: int
+    proc: int
+    leaf: cgroup.Leaf | None
+
+
+def make(prepared: Prepared, log: int, stdin: int) -> Sandbox:
+    """Build it, up to a guest that is about to start. Afterwards this process is the owner's, for good.
+
+    Raises Failure with what went wrong; nothing of the sandbox is then left but a cgroup
+    leaf that the caller removes (`leaf_of`).
+    """
+    plan, owner, choice = prepared.plan, prepared.owner, prepared.choice
+    leaf = _leaf(prepared)
+    identity = os.stat(prepared.home, follow_symlinks=False)
+    sources, layer = prepared.sources, None
+    if owner.resolves_as_root:
+        sources, layer = mounts.clone(sources), mounts.clone_layer(plan, prepared.home)
+    cpus: list[int] = []
+    if choice.mechanisms.get("cpu") == "affinity":
+        allowed = sorted(os.sched_getaffinity(0))
+        cpus = least_used(max(1, wanted(plan)["cpu"] // 1000), prepared.busy, busy_times(), allowed)
+    build = init.Build(
+        plan,
+        prepared.home,
+        owner,
+        sources,
+        layer,
+        (identity.st_dev, identity.st_ino),
+        init.Limits(process_limits(plan, choice), cpus, oom_score(choice)),
+    )
+    link, theirs = pair()
+    child = os.fork()
+    if not child:
+        link.close()
+        init.child(build, theirs, log, stdin)
+    theirs.close()
+    for tree in [*(source.tree for source in sources), *((layer.home, layer.base) if layer else ())]:
+        if tree >= 0:
+            os.close(tree)
+    try:
+        link.settimeout(_DEADLINE)
+        if leaf:
+            leaf.join(child)
+        owner.become()
+        wire.send(link, [b"joined"])
+        _expect(link, b"unshared")
+        namespaces.map_ids(child, owner.uid, owner.gid)
+        wire.send(link, [b"mapped"])
+        pid1 = int(_expect(link, b"pid1")[0][1])
+        os.waitpid(child, 0)
+        wire.send(link, [b"adopted"])
+        fields, (listener, root, proc) = _expect(link, b"ready")
+        link.settimeout(None)
+    except BaseException as error:
+        link.close()  # whoever waits on the other end ends
+        if leaf:
+            leaf.remove()
+        if isinstance(error, OSError):
+            raise Failure.from_os(error, "building the sandbox") from None
+        raise
+    return Sandbox(pid1, link, listener, fields[1] == b"1", root, proc, leaf)
+
+
+def _expect(link: Socket, word: bytes) -> tuple[list[bytes], list[int]]:
+    try:
+        message = wire.receive(link)
+    except TimeoutError:
+        raise Failure(FAILED, "building the sandbox took too long") from None
+    if message is None:
+        raise Failure(FAILED, "the sandbox ended while it was being built")
+    if message[0][0] == b"failed":
+        raise Failure.decode(b"\0".join(message[0][1:]))
+    if message[0][0] != word:
+        raise Failure(FAILED, f"building the sandbox: {message[0][0].decode()} instead of {word.decode()}")
+    return message
+
+
+def _leaf(prepared: Prepared) -> cgroup.Leaf | None:
+    version = 2 if prepared.choice.by_cgroup(2) else 1
+    held = prepared.choice.by_cgroup(version)
+    if not held:
+        return None
+    name = f"{prepared.plan.text('name')}-{os.urandom(4).hex()}"
+    owner = (prepared.owner.uid, prepared.owner.gid)
+    leaf = cgroup.create(prepared.places, held, version, owner, name)
+    try:
+        limits = wanted(prepared.plan)
+        for limit in held:
+            leaf.set(limit, limits[limit])
+    except BaseException:
+        leaf.remove()
+        raise
+    return leaf

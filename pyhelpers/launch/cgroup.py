@@ -1,0 +1,185 @@
+"""Control groups, version 2 and 1: one leaf for the guest, with limits that are read back."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from launch.errors import HOST, Failure
+
+_V2_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+_CONTROLLERS = {"memory": "memory", "cpu": "cpu", "pids": "pids"}  # limit → controller
+_PERIOD = 100_000  # microseconds, the kernel's default cpu.max period
+
+
+def read(path: str) -> str:
+    """A control file's text without its newline; empty if it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, 65536).decode().strip()
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+
+
+def _write(path: str, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    finally:
+        os.close(fd)
+
+
+class Hierarchies(NamedTuple):
+    """Where this process could make a leaf: by limit, the directory of version 1; for version 2 one directory."""
+
+    v1: dict[str, str]
+    v2: str
+    v2_controllers: list[str]
+
+
+def find(scope: bool = False) -> Hierarchies:
+    """The hierarchies that this process may write to. `scope`: it is alone in a delegated one (systemd-run)."""
+    own = {}
+    for line in read("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            own[controller] = path
+    v1, v2, names = {}, "", []
+    for line in read("/proc/self/mounts").splitlines():
+        _, point, kind, options = line.split(" ", 4)[:4]
+        if kind == "cgroup":
+            for limit, controller in _CONTROLLERS.items():
+                path = point + own.get(controller, "/")
+                if controller in options.split(",") and os.access(path, os.W_OK):
+                    v1[limit] = path.rstrip("/")
+        elif kind == "cgroup2" and point in _V2_ROOTS:
+            # At the root the rule that a group with processes has no controlled children does
+            # not hold; in a delegated scope we move ourselves out of the way.
+            path = point + own.get("", "/") if scope else point
+            if os.access(path + "/cgroup.subtree_control", os.W_OK):
+                v2, names = path.rstrip("/"), read(path + "/cgroup.controllers").split()
+    return Hierarchies(v1, v2, names)
+
+
+class Leaf:
+    """The guest's control groups, by limit. Version 2: the same directory for every limit."""
+
+    def __init__(self, paths: dict[str, str], version: int) -> None:
+        self.paths = paths
+        self.version = version
+
+    def directories(self) -> list[str]:
+        """Each directory once."""
+        return sorted(set(self.paths.values()))
+
+    def join(self, pid: int) -> None:
+        """Move a process into the leaf."""
+        for path in self.directories():
+            _write(path + "/cgroup.procs", str(pid))
+
+    def set(self, limit: str, value: int) -> None:
+        """Set a limit (bytes, thousandths of a core, or a count) and read it back; Failure HOST if it does not hold."""
+        path = self.paths[limit]
+        quota = str(value * _PERIOD // 1000)
+        if self.version == 2:
+            wanted = {
+                "memory": [("memory.max", str(value)), ("memory.swap.max", "0")],
+                "cpu": [("cpu.max", f"{quota} {_PERIOD}")],
+                "pids": [("pids.max", str(value))],
+            }[limit]
+        else:
+            wanted = {
+                "memory": [("memory.limit_in_bytes", str(value)), ("memory.memsw.limit_in_bytes", str(value))],
+                "cpu": [("cpu.cfs_period_us", str(_PERIOD)), ("cpu.cfs_quota_us", quota)],
+                "pids": [("pids.max", str(value))],
+            }[limit]
+        for name, text in wanted:
+            if name in ("memory.swap.max", "memory.memsw.limit_in_bytes") and not os.path.exists(f"{path}/{name}"):
+                continue  # a kernel that does not account for swap
+            try:
+                _write(f"{path}/{name}", text)
+            except OSError as error:
+                raise Failure(HOST, f"the kernel refused {name}={text}: {error.strerror}") from None
+            now = read(f"{path}/{name}")
+            exact = now == text or (limit == "memory" and now.isdigit() and 0 <= value - int(now) < 4096 * 16)
+            if not exact:
+                raise Failure(HOST, f"{name} reads back as {now}, not {text}")
+
+    def values(self) -> dict[str, str]:
+        """The limits and their use as the kernel says them now: bytes, thousandths of a core, counts."""
+        out: dict[str, str] = {}
+        for limit, path in self.paths.items():
+            if limit == "memory":
+                names = ("memory.current", "memory.peak", "memory.max") if self.version == 2 else ("memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.limit_in_bytes")
+                for key, name in zip(("memory", "memory_peak", "memory_limit"), names):
+                    out[key] = read(f"{path}/{name}")
+                events = read(path + ("/memory.events" if self.version == 2 else "/memory.oom_control"))
+                out["oom_kills"] = dict(line.split(" ", 1) for line in events.splitlines()).get("oom_kill", "0")
+            elif limit == "pids":
+                out["pids"], out["pids_limit"] = read(path + "/pids.current"), read(path + "/pids.max")
+            else:
+                quota = read(path + "/cpu.max").split(" ")[0] if self.version == 2 else read(path + "/cpu.cfs_quota_us")
+                out["cpu_limit"] = str(int(quota) * 1000 // _PERIOD) if quota.isdigit() else quota
+        return out
+
+    def remove(self) -> None:
+        """Remove the leaf; the kernel refuses while a process is in it."""
+        for path in self.directories():
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass
+
+
+def create(places: Hierarchies, limits: list[str], version: int, owner: tuple[int, int], name: str) -> Leaf:
+    """Make the leaf for `limits` below a group that is the owner's, so that the owner can change and remove it."""
+    if version == 2:
+        parent = f"{places.v2}/virtualize-{owner[0]}"
+        try:
+            _make(parent, owner)
+            for directory in (places.v2, parent):
+                for limit in limits:
+                    _write(directory + "/cgroup.subtree_control", "+" + _CONTROLLERS[limit])
+            _make(f"{parent}/{name}", owner)
+        except OSError as error:
+            raise Failure(HOST, f"cannot make a control group in {places.v2}: {error.strerror}") from None
+        return Leaf({limit: f"{parent}/{name}" for limit in limits}, 2)
+    paths = {}
+    for limit in limits:
+        parent = f"{places.v1[limit]}/virtualize-{owner[0]}"
+        try:
+            _make(parent, owner)
+            _make(f"{parent}/{name}", owner)
+        except OSError as error:
+            raise Failure(HOST, f"cannot make a control group in {places.v1[limit]}: {error.strerror}") from None
+        paths[limit] = f"{parent}/{name}"
+    return Leaf(paths, 1)
+
+
+def _make(path: str, owner: tuple[int, int]) -> None:
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return
+    if os.geteuid() == 0 and owner[0]:
+        os.chown(path, *owner)
+        for entry in os.listdir(path):
+            # Delegation: the files that move processes and set limits (cgroups(7)).
+            if entry in ("cgroup.procs", "tasks", "cgroup.subtree_control", "cgroup.threads") or entry.endswith((".max", "_in_bytes", "_us")):
+                os.chown(f"{path}/{entry}", *owner)
+
+
+def remove_empty_parents(directories: list[str]) -> None:
+    """As root, remove the groups above leaves that are gone, if nothing else is in them."""
+    for path in directories:
+        for directory in (path, os.path.dirname(path)):
+            if "/virtualize-" in directory:
+                try:
+                    os.rmdir(directory)
+                except OSError:
+                    pass
