@@ -5,14 +5,14 @@ from __future__ import annotations
 import _socket
 import errno
 import struct
-from typing import NamedTuple
 
+from launch.record import Record
 
 AF_UNSPEC, AF_UNIX, AF_INET, AF_INET6 = 0, 1, 2, 10  # linux/socket.h
 _MAPPED = b"\0" * 10 + b"\xff\xff"  # RFC 4291, 2.5.5.2
 
 
-class Inet(NamedTuple):
+class Inet(Record):
     """An IPv4 or IPv6 address with a port; `ip` is the packed address, 4 or 16 bytes."""
 
     family: int
@@ -51,7 +51,7 @@ def parse_inet(raw: bytes) -> Inet:
     raise OSError(errno.EINVAL, "malformed address")
 
 
-class Network(NamedTuple):
+class Network(Record):
     """A block of addresses and one port that the guest may connect to."""
 
     family: int

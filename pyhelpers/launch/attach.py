@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import fcntl
 import os
@@ -10,8 +9,9 @@ import select
 import stat
 import time
 
-from launch import state, wire
+from launch import cgroup, state, wire
 from launch.errors import FAILED, STATE, Failure
+from launch.signals import signals
 from launch.sockets import Socket
 
 # asm-generic/ioctls.h and asm-generic/termbits.h; the termios module would do, at the cost of an import
@@ -38,7 +38,11 @@ def status(run: int) -> list[str]:
         if fields:
             return ["state=crashed"]
         ended = dict(state.read(run, "exit"))
-        return ["state=crashed" if ended.get("reason", "stopped") not in ("stopped", "killed") else "state=stopped"]
+        return [
+            "state=crashed"
+            if ended.get("reason", "stopped") not in ("stopped", "killed")
+            else "state=stopped"
+        ]
     os.close(pidfd)
     try:
         with connect(run) as client:
@@ -60,24 +64,25 @@ def stop(run: int, patience: float) -> str:
         bury(run, fields)
         return "already"
     try:
-        _signal.pidfd_send_signal(pidfd, _signal.SIGCONT)  # a stopped supervisor cannot stop anything
+        signals.pidfd_send_signal(pidfd, signals.SIGCONT)  # a stopped supervisor cannot stop anything
         client = None
         try:
             client = connect(run)
             wire.send(client, [b"stop"])
         except OSError:
-            _signal.pidfd_send_signal(pidfd, _signal.SIGTERM)
+            signals.pidfd_send_signal(pidfd, signals.SIGTERM)
         ended = _wait(pidfd, patience + _MARGIN)
         if client:
             client.close()
         if not ended:
-            _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
             _wait(pidfd, 5.0)
             _wait_gone(dict(fields).get("pid1", ""))
             bury(run, fields)
             return "killed"
     finally:
         os.close(pidfd)
+    cgroup.sweep([path for key, path in fields if key == "cgroup"])
     return "clean" if dict(state.read(run, "exit")).get("reason") == "stopped" else "killed"
 
 
@@ -90,7 +95,7 @@ def _wait(pidfd: int, seconds: float) -> bool:
 def _wait_gone(pid1: str) -> None:
     """The parent-death signal is on its way; a control group can be removed only after it arrived."""
     deadline = time.monotonic() + 2
-    while pid1 and os.path.exists(f"/proc/{pid1}/ns") and time.monotonic() < deadline:
+    while pid1 and state.start_time(int(pid1)) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
@@ -99,15 +104,26 @@ def bury(run: int, fields: list[tuple[str, str]]) -> None:
     if not fields:
         return
     _wait_gone(dict(fields).get("pid1", "") if dict(fields).get("boot_id") == state.boot_id() else "")
-    for key, path in fields:
-        if key == "cgroup" and "/virtualize-" in path:
-            try:
-                os.rmdir(path)
-            except OSError:
-                pass
-    state.write(run, "exit", [("reason", "crashed"), ("code", "0"), ("signal", "9"), ("message", "the supervisor was killed"), ("at", f"{time.time():.3f}")])
+    cgroup.sweep([path for key, path in fields if key == "cgroup"])
+    state.write(
+        run,
+        "exit",
+        [
+            ("reason", "crashed"),
+            ("code", "0"),
+            ("signal", "9"),
+            ("message", "the supervisor was killed"),
+            ("at", f"{time.time():.3f}"),
+        ],
+    )
     state.remove(run, "control")
     state.remove(run, "state")
+
+
+def _terminal_environment() -> list[str]:
+    """What full-screen programs need. Debian's `pager` is a link through /etc, which the guest has not."""
+    pager = next((name for name in ("less", "more") if os.access(f"/usr/bin/{name}", os.X_OK)), "cat")
+    return [f"TERM={os.environ.get('TERM', 'dumb')}", f"PAGER={pager}"]
 
 
 class Exec:
@@ -129,7 +145,7 @@ class Exec:
         theirs, ours = [], []
         for fd in (0, 1, 2):
             kind = os.fstat(fd).st_mode
-            if stat.S_ISCHR(kind) and not os.isatty(fd) or stat.S_ISREG(kind) or stat.S_ISFIFO(kind):
+            if (stat.S_ISCHR(kind) and not os.isatty(fd)) or stat.S_ISREG(kind) or stat.S_ISFIFO(kind):
                 theirs.append(fd)
                 continue
             # A terminal or a socket is relayed through a pipe.
@@ -155,9 +171,10 @@ class Exec:
         self.master, slave = pty.openpty()
         saved = termios.tcgetattr(0)
         self._resize()
-        _signal.signal(_signal.SIGWINCH, lambda *_: self._resize())
+        signals.signal(signals.SIGWINCH, lambda *_: self._resize())
         try:
             tty.setraw(0)
+            self.environment += _terminal_environment()
             self._send([slave, slave, slave])
             os.close(slave)
             self.copies = {0: self.master, self.master: 1}

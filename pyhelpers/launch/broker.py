@@ -7,29 +7,27 @@ host's namespace in its place.
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import errno
-import fcntl
 import os
 import stat
 import struct
 import time
-from typing import Callable, NamedTuple
 
 from launch import address, calls
-from launch.address import AF_INET, AF_INET6, AF_UNIX, Inet
+from launch.address import AF_INET, AF_INET6, AF_UNIX
+from launch.notify import Listener, Request, address_of, duplicate, flags_of, int32
 from launch.plan import Plan
+from launch.record import TYPE_CHECKING, Record
+from launch.signals import signals
 from launch.sockets import Socket
 
-# linux/seccomp.h: ioctls of the listener and the flag of struct seccomp_notif_addfd
-_RECV, _SEND, _ID_VALID, _ADDFD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103
-_ADDFD_SETFD = 1
-_NOTIFICATION = struct.Struct("=QIIiIQ6Q")  # id, pid, flags, seccomp_data: nr, arch, ip, args
+if TYPE_CHECKING:
+    from typing import Callable
+
 # asm-generic/socket.h
 _SO_COOKIE, _SO_NETNS_COOKIE = 57, 71
 _SO_PROTOCOL = 38
-_LONGEST_ADDRESS = 128  # sizeof(struct sockaddr_storage)
 _CONNECT_DEADLINE = 10.0  # seconds
 _CALL_DEADLINE = 1.0  # seconds that acting on the guest's own socket may block
 _RATE, _BURST = 2000.0, 4000.0  # notifications a second, and at once
@@ -38,21 +36,6 @@ _COPIED = (
     (_socket.SOL_SOCKET, _socket.SO_KEEPALIVE),
     (_socket.IPPROTO_TCP, _socket.TCP_NODELAY),
 )
-_NUMBERS = {
-    "x86_64": {49: "bind", 42: "connect", 50: "listen"},
-    "aarch64": {200: "bind", 203: "connect", 201: "listen"},
-}.get(calls.MACHINE, {})
-
-
-class Request(NamedTuple):
-    """One notification, copied out of the kernel's buffer."""
-
-    id: int
-    tid: int
-    call: str
-    fd: int
-    pointer: int
-    length: int  # of the address; for listen the backlog is `pointer`
 
 
 class Denied(Exception):
@@ -63,7 +46,7 @@ class Denied(Exception):
         self.code, self.about, self.grant = code, about, grant
 
 
-class Pending(NamedTuple):
+class Pending(Record):
     """A granted connect under way: answered only once established (I6)."""
 
     request: Request
@@ -76,18 +59,18 @@ class Timeout(Exception):
     """Acting on the guest's socket took too long."""
 
 
-def _i32(value: int) -> int:
-    """The low 32 bits of an argument, as the kernel's int."""
-    return ((value & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
-
-
 class Broker:
     """The notification loop's work; the supervisor calls `serve` when the listener is readable."""
 
     def __init__(
-        self, plan: Plan, listener: int, root: int, killable: bool, on_denied: Callable[[int, str, Denied], None]
+        self,
+        plan: Plan,
+        listener: int,
+        root: int,
+        killable: bool,
+        on_denied: Callable[[int, str, Denied], None],
     ) -> None:
-        self.listener = listener
+        self.listener = Listener(listener)
         self.killable = killable  # the kernel has WAIT_KILLABLE_RECV (Linux 5.19)
         self.root = root
         self.on_denied = on_denied
@@ -102,28 +85,27 @@ class Broker:
         writable += [target for target, _ in plan.all("tmpfs")] + plan.all("data")[0][:1]
         writable += [path for (path,) in plan.all("connect-unix")]
         self.socket_mounts = {self._mount_id(path) for path in writable}
-        self._buffer = bytearray(80)  # sizeof(struct seccomp_notif)
 
     # -- the loop's side -------------------------------------------------------------------
 
     def serve(self) -> int:
         """Take and answer one notification; the descriptor of a connect now pending, or -1."""
-        request = self._receive()
+        request = self.listener.receive()
         if request is None:
             return -1
         try:
             pending = self._answer(request)
         except Denied as denied:
             self.on_denied(request.tid, request.call, denied)
-            self._send(request.id, denied.code)
+            self.listener.answer(request, denied.code)
         except OSError as error:
-            self._send(request.id, error.errno or errno.EPERM)
+            self.listener.answer(request, error.errno or errno.EPERM)
         except Exception:
             # Whatever a guest finds to make us stumble over, it gets an errno and we go on (I7).
-            self._send(request.id, errno.EPERM)
+            self.listener.answer(request, errno.EPERM)
         else:
             if pending is None:
-                self._send(request.id, 0)
+                self.listener.answer(request, 0)
             else:
                 self.pending[pending.socket.fileno()] = pending
                 return pending.socket.fileno()
@@ -137,54 +119,17 @@ class Broker:
             if not code:
                 try:
                     pending.socket.getpeername()
-                    self._hand_over(pending.request, pending.socket, pending.flags)
+                    self.listener.hand_over(pending.request, pending.socket, pending.flags)
                 except OSError as error:
                     code = error.errno or errno.EPERM
                 if code == errno.ENOTCONN:
                     code = errno.ETIMEDOUT
-            self._send(pending.request.id, code)
+            self.listener.answer(pending.request, code)
 
     def expired(self) -> list[int]:
         """The pending connects whose deadline has passed."""
         now = time.monotonic()
         return [fd for fd, pending in self.pending.items() if pending.deadline <= now]
-
-    # -- the kernel's side -----------------------------------------------------------------
-
-    def _receive(self) -> Request | None:
-        self._buffer[:] = bytes(80)
-        try:
-            fcntl.ioctl(self.listener, _RECV, self._buffer)
-        except OSError as error:
-            if error.errno in (errno.EINTR, errno.ENOENT):
-                return None  # the caller was killed or interrupted meanwhile
-            raise
-        ident, tid, _, number, _, _, *arguments = _NOTIFICATION.unpack_from(self._buffer)
-        call = _NUMBERS.get(number, "")
-        return Request(ident, tid, call, _i32(arguments[0]), arguments[1], _i32(arguments[2]))
-
-    def _send(self, ident: int, code: int) -> None:
-        """The one place that answers. 0 is success, else an errno; the flags are 0: never CONTINUE (I2)."""
-        flags = 0
-        assert flags == 0 and 0 <= code < 4096
-        # struct seccomp_notif_resp: id, val, error (negative errno), flags
-        try:
-            fcntl.ioctl(self.listener, _SEND, struct.pack("=QqiI", ident, 0, -code, flags))
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # the caller is gone
-                raise
-
-    def _valid(self, request: Request) -> None:
-        """The caller still waits for this very answer, so what was read of it was its own."""
-        fcntl.ioctl(self.listener, _ID_VALID, struct.pack("=Q", request.id))
-
-    def _hand_over(self, request: Request, sock: Socket, flags: tuple[int, int]) -> None:
-        """Put `sock` in the place of the guest's descriptor (SECCOMP_IOCTL_NOTIF_ADDFD)."""
-        status, descriptor = flags
-        fcntl.fcntl(sock.fileno(), fcntl.F_SETFL, status)
-        newfd_flags = os.O_CLOEXEC if descriptor & os.O_CLOEXEC else 0
-        # struct seccomp_notif_addfd: id, flags, srcfd, newfd, newfd_flags
-        fcntl.ioctl(self.listener, _ADDFD, struct.pack("=QIIII", request.id, _ADDFD_SETFD, sock.fileno(), request.fd, newfd_flags))
 
     # -- decisions -------------------------------------------------------------------------
 
@@ -200,56 +145,44 @@ class Broker:
             raise OSError(errno.ENOSYS, "not served")
         if request.fd < 0:
             raise OSError(errno.EBADF, "bad descriptor")
-        duplicate = self._duplicate(request)
+        copy = duplicate(request)
         try:
-            if not stat.S_ISSOCK(os.fstat(duplicate).st_mode):
+            if not stat.S_ISSOCK(os.fstat(copy).st_mode):
                 raise OSError(errno.ENOTSOCK, "not a socket")
-            sock = Socket(fileno=duplicate)
+            sock = Socket(fileno=copy)
         except BaseException:
-            os.close(duplicate)
+            os.close(copy)
             raise
         with sock:
             hosts = sock.getsockopt(_socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8) == self.own_netns
             if request.call == "listen":
-                return self._listen(request, sock, hosts)
+                self._listen(request, sock, hosts)
+                return None
             if hosts and not self.killable and self._repeated_bind(request, sock):
                 return None
             if hosts:
                 raise Denied(errno.EPERM, "a socket of the host's network", "")
-            raw = self._address(request)
-            self._valid(request)
+            raw = address_of(request)
+            self.listener.check(request)
             if sock.family == AF_UNIX:
-                return self._unix(request, sock, raw)
+                self._unix(request, sock, raw)
+                return None
             if sock.family not in (AF_INET, AF_INET6):
                 raise OSError(errno.EAFNOSUPPORT, "family")
-            tcp = sock.type == _socket.SOCK_STREAM and sock.getsockopt(_socket.SOL_SOCKET, _SO_PROTOCOL) == _socket.IPPROTO_TCP
+            tcp = (
+                sock.type == _socket.SOCK_STREAM
+                and sock.getsockopt(_socket.SOL_SOCKET, _SO_PROTOCOL) == _socket.IPPROTO_TCP
+            )
             if request.call == "bind":
-                return self._bind(request, sock, raw, tcp)
+                self._bind(request, sock, raw, tcp)
+                return None
             return self._connect(request, sock, raw, tcp)
-
-    def _duplicate(self, request: Request) -> int:
-        """One duplicate of the guest's descriptor, on which everything is checked and done (I3)."""
-        pidfd = calls.pidfd_of_thread(request.tid)
-        try:
-            return calls.pidfd_getfd(pidfd, request.fd)
-        finally:
-            os.close(pidfd)
-
-    def _address(self, request: Request) -> bytes:
-        """The address, copied once; the same errors as the kernel's own copy."""
-        if not 0 <= request.length <= _LONGEST_ADDRESS:
-            raise OSError(errno.EINVAL, "address length")
-        if not request.length:
-            return b""
-        if not request.pointer:
-            raise OSError(errno.EFAULT, "address")
-        return calls.read_memory(request.tid, request.pointer, request.length)
 
     def _listen(self, request: Request, sock: Socket, hosts: bool) -> None:
         if hosts and sock.getsockopt(_socket.SOL_SOCKET, _SO_COOKIE, 8) not in self.cookies:
             raise Denied(errno.EPERM, "listen on a socket that is not a granted listener", "")
-        self._valid(request)
-        calls.listen(sock.fileno(), _i32(request.pointer))
+        self.listener.check(request)
+        calls.listen(sock.fileno(), int32(request.pointer))
 
     def _bind(self, request: Request, sock: Socket, raw: bytes, tcp: bool) -> None:
         grant = None
@@ -261,7 +194,7 @@ class Broker:
         with self._host_socket(grant.family, sock) as mine:
             mine.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
             mine.bind(grant.sockaddr())
-            self._hand_over(request, mine, self._flags(request, sock))
+            self.listener.hand_over(request, mine, flags_of(request, sock))
             self.cookies.add(mine.getsockopt(_socket.SOL_SOCKET, _SO_COOKIE, 8))
 
     def _repeated_bind(self, request: Request, sock: Socket) -> bool:
@@ -270,7 +203,7 @@ class Broker:
             request.call == "bind"
             and sock.getsockopt(_socket.SOL_SOCKET, _SO_COOKIE, 8) in self.cookies
             and not sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
-            and address.listen_grant(self.listens, address.parse_inet(self._address(request)))
+            and address.listen_grant(self.listens, address.parse_inet(address_of(request)))
             == address.inet(*sock.getsockname()[:2])
         )
 
@@ -288,7 +221,7 @@ class Broker:
             return None
         if len(self.pending) >= _PENDING_MOST:
             raise OSError(errno.EAGAIN, "too many connects at once")
-        flags = self._flags(request, sock)
+        flags = flags_of(request, sock)
         mine = self._host_socket(asked.family, sock)
         mine.setblocking(False)
         code = mine.connect_ex(asked.sockaddr())
@@ -310,13 +243,6 @@ class Broker:
             if size != mine.getsockopt(_socket.SOL_SOCKET, option):
                 mine.setsockopt(_socket.SOL_SOCKET, option, size // 2)  # the kernel doubles it (socket(7))
         return mine
-
-    @staticmethod
-    def _flags(request: Request, sock: Socket) -> tuple[int, int]:
-        """The file status flags, and the descriptor's (proc_pid_fdinfo(5), octal)."""
-        with open(f"/proc/{request.tid}/fdinfo/{request.fd}", encoding="ascii") as file:
-            descriptor = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
-        return fcntl.fcntl(sock.fileno(), fcntl.F_GETFL), descriptor
 
     # -- unix sockets ----------------------------------------------------------------------
 
@@ -345,7 +271,9 @@ class Broker:
 
     def _resolve(self, path: str, flags: int) -> int:
         """A descriptor of a path as the guest sees it; links stay inside its root."""
-        return calls.openat2(self.root, path, os.O_PATH | flags, calls.RESOLVE_IN_ROOT | calls.RESOLVE_NO_MAGICLINKS)
+        return calls.openat2(
+            self.root, path, os.O_PATH | flags, calls.RESOLVE_IN_ROOT | calls.RESOLVE_NO_MAGICLINKS
+        )
 
     def _unix_bind(self, request: Request, sock: Socket, path: str) -> None:
         directory, _, name = path.rpartition("/")
@@ -384,15 +312,15 @@ class Broker:
         def late(*_: object) -> None:
             raise Timeout
 
-        before = _signal.signal(_signal.SIGALRM, late)
-        _signal.setitimer(_signal.ITIMER_REAL, _CALL_DEADLINE)
+        before = signals.signal(signals.SIGALRM, late)
+        signals.setitimer(signals.ITIMER_REAL, _CALL_DEADLINE)
         try:
             call()
         except Timeout:
             raise OSError(errno.ETIMEDOUT, "timed out") from None
         finally:
-            _signal.setitimer(_signal.ITIMER_REAL, 0)
-            _signal.signal(_signal.SIGALRM, before)
+            signals.setitimer(signals.ITIMER_REAL, 0)
+            signals.signal(signals.SIGALRM, before)
 
 
 def _sun(path: str) -> bytes:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import _socket
 import os
-from typing import NamedTuple
 
 from launch import cgroup, init, mounts, namespaces, wire
 from launch.errors import FAILED, Failure
 from launch.limits import Choice, busy_times, least_used, oom_score, process_limits, wanted
 from launch.owner import Owner
 from launch.plan import Plan
+from launch.record import Record
 from launch.sockets import Socket, pair
 
 _DEADLINE = 20.0  # seconds for the whole set-up; it takes about 0.02
 
 
-class Prepared(NamedTuple):
+class Prepared(Record):
     """Everything that was checked before the first fork."""
 
     plan: Plan
@@ -28,7 +27,7 @@ class Prepared(NamedTuple):
     busy: dict[int, int]
 
 
-class Sandbox(NamedTuple):
+class Sandbox(Record):
     """A built sandbox: the link to pid 1 and what the broker works with."""
 
     pid1: int

@@ -61,7 +61,11 @@ def _check(result: int, name: str, about: str) -> int:
     return result
 
 
-def syscall(name: str, *arguments: int | bytes | ctypes._SimpleCData[object] | ctypes.Array[ctypes.c_char] | None, about: str = "") -> int:
+def syscall(
+    name: str,
+    *arguments: int | bytes | ctypes._SimpleCData[object] | ctypes.Array[ctypes.c_char] | None,
+    about: str = "",
+) -> int:
     """One system call by name; a failure names the call and what it was about."""
     # A bare int would be passed as a C int: its upper half undefined.
     wrapped = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
@@ -83,7 +87,11 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
     """mount(2)."""
     _check(
         _libc.mount(
-            source.encode(), os.fsencode(target), kind.encode() if kind else None, ctypes.c_ulong(flags), options.encode()
+            source.encode(),
+            os.fsencode(target),
+            kind.encode() if kind else None,
+            ctypes.c_ulong(flags),
+            options.encode(),
         ),
         "mount",
         f"{kind or 'propagation'} on {target}",
@@ -105,7 +113,9 @@ def open_tree(path: str, directory: int = AT_FDCWD) -> int:
 
     With an empty path the copy is of what the descriptor `directory` names.
     """
-    flags = OPEN_TREE_CLONE | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW | os.O_CLOEXEC | (0 if path else AT_EMPTY_PATH)
+    flags = (
+        OPEN_TREE_CLONE | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW | os.O_CLOEXEC | (0 if path else AT_EMPTY_PATH)
+    )
     return syscall("open_tree", directory, os.fsencode(path), flags, about=path)
 
 
@@ -138,7 +148,7 @@ def close_all_but(keep: list[int]) -> None:
 
 
 def drop_capabilities(keep: int = 0) -> None:
-    """Leave the capabilities in the bit set `keep` as permitted and effective, none inheritable (capset(2))."""
+    """Leave the capabilities in the bit set `keep` as permitted and effective (capset(2))."""
     header = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
     low, high = keep & 0xFFFFFFFF, keep >> 32
     _check(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)), "capset", "")
@@ -197,7 +207,9 @@ def read_memory(pid: int, address: int, length: int) -> bytes:
     local = struct.pack("@PN", ctypes.addressof(buffer), length)
     remote = struct.pack("@PN", address, length)
     got = _check(
-        _libc.process_vm_readv(ctypes.c_int(pid), local, ctypes.c_ulong(1), remote, ctypes.c_ulong(1), ctypes.c_ulong(0)),
+        _libc.process_vm_readv(
+            ctypes.c_int(pid), local, ctypes.c_ulong(1), remote, ctypes.c_ulong(1), ctypes.c_ulong(0)
+        ),
         "process_vm_readv",
         "",
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from launch.errors import HOST, Failure
+from launch.record import Record
 
 _V2_ROOTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 _CONTROLLERS = {"memory": "memory", "cpu": "cpu", "pids": "pids"}  # limit → controller
@@ -34,8 +34,8 @@ def _write(path: str, value: str) -> None:
         os.close(fd)
 
 
-class Hierarchies(NamedTuple):
-    """Where this process could make a leaf: by limit, the directory of version 1; for version 2 one directory."""
+class Hierarchies(Record):
+    """Where a leaf could be made: version 1 has a directory by limit, version 2 one."""
 
     v1: dict[str, str]
     v2: str
@@ -43,7 +43,7 @@ class Hierarchies(NamedTuple):
 
 
 def find(scope: bool = False) -> Hierarchies:
-    """The hierarchies that this process may write to. `scope`: it is alone in a delegated one (systemd-run)."""
+    """The hierarchies that we may write to. `scope`: we are alone in a delegated one (systemd-run)."""
     own = {}
     for line in read("/proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -83,7 +83,7 @@ class Leaf:
             _write(path + "/cgroup.procs", str(pid))
 
     def set(self, limit: str, value: int) -> None:
-        """Set a limit (bytes, thousandths of a core, or a count) and read it back; Failure HOST if it does not hold."""
+        """Set a limit (bytes, thousandths of a core, a count) and read it back; Failure HOST if not held."""
         path = self.paths[limit]
         quota = str(value * _PERIOD // 1000)
         if self.version == 2:
@@ -94,12 +94,17 @@ class Leaf:
             }[limit]
         else:
             wanted = {
-                "memory": [("memory.limit_in_bytes", str(value)), ("memory.memsw.limit_in_bytes", str(value))],
+                "memory": [
+                    ("memory.limit_in_bytes", str(value)),
+                    ("memory.memsw.limit_in_bytes", str(value)),
+                ],
                 "cpu": [("cpu.cfs_period_us", str(_PERIOD)), ("cpu.cfs_quota_us", quota)],
                 "pids": [("pids.max", str(value))],
             }[limit]
         for name, text in wanted:
-            if name in ("memory.swap.max", "memory.memsw.limit_in_bytes") and not os.path.exists(f"{path}/{name}"):
+            if name in ("memory.swap.max", "memory.memsw.limit_in_bytes") and not os.path.exists(
+                f"{path}/{name}"
+            ):
                 continue  # a kernel that does not account for swap
             try:
                 _write(f"{path}/{name}", text)
@@ -115,15 +120,25 @@ class Leaf:
         out: dict[str, str] = {}
         for limit, path in self.paths.items():
             if limit == "memory":
-                names = ("memory.current", "memory.peak", "memory.max") if self.version == 2 else ("memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.limit_in_bytes")
+                names = (
+                    ("memory.current", "memory.peak", "memory.max")
+                    if self.version == 2
+                    else ("memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.limit_in_bytes")
+                )
                 for key, name in zip(("memory", "memory_peak", "memory_limit"), names):
                     out[key] = read(f"{path}/{name}")
                 events = read(path + ("/memory.events" if self.version == 2 else "/memory.oom_control"))
-                out["oom_kills"] = dict(line.split(" ", 1) for line in events.splitlines()).get("oom_kill", "0")
+                out["oom_kills"] = dict(line.split(" ", 1) for line in events.splitlines()).get(
+                    "oom_kill", "0"
+                )
             elif limit == "pids":
                 out["pids"], out["pids_limit"] = read(path + "/pids.current"), read(path + "/pids.max")
             else:
-                quota = read(path + "/cpu.max").split(" ")[0] if self.version == 2 else read(path + "/cpu.cfs_quota_us")
+                quota = (
+                    read(path + "/cpu.max").split(" ")[0]
+                    if self.version == 2
+                    else read(path + "/cpu.cfs_quota_us")
+                )
                 out["cpu_limit"] = str(int(quota) * 1000 // _PERIOD) if quota.isdigit() else quota
         return out
 
@@ -137,7 +152,7 @@ class Leaf:
 
 
 def create(places: Hierarchies, limits: list[str], version: int, owner: tuple[int, int], name: str) -> Leaf:
-    """Make the leaf for `limits` below a group that is the owner's, so that the owner can change and remove it."""
+    """Make the leaf for `limits` below a group of the owner's, who can then change and remove it."""
     if version == 2:
         parent = f"{places.v2}/virtualize-{owner[0]}"
         try:
@@ -156,7 +171,9 @@ def create(places: Hierarchies, limits: list[str], version: int, owner: tuple[in
             _make(parent, owner)
             _make(f"{parent}/{name}", owner)
         except OSError as error:
-            raise Failure(HOST, f"cannot make a control group in {places.v1[limit]}: {error.strerror}") from None
+            raise Failure(
+                HOST, f"cannot make a control group in {places.v1[limit]}: {error.strerror}"
+            ) from None
         paths[limit] = f"{parent}/{name}"
     return Leaf(paths, 1)
 
@@ -170,14 +187,19 @@ def _make(path: str, owner: tuple[int, int]) -> None:
         os.chown(path, *owner)
         for entry in os.listdir(path):
             # Delegation: the files that move processes and set limits (cgroups(7)).
-            if entry in ("cgroup.procs", "tasks", "cgroup.subtree_control", "cgroup.threads") or entry.endswith((".max", "_in_bytes", "_us")):
+            if entry in (
+                "cgroup.procs",
+                "tasks",
+                "cgroup.subtree_control",
+                "cgroup.threads",
+            ) or entry.endswith((".max", "_in_bytes", "_us")):
                 os.chown(f"{path}/{entry}", *owner)
 
 
-def remove_empty_parents(directories: list[str]) -> None:
-    """As root, remove the groups above leaves that are gone, if nothing else is in them."""
-    for path in directories:
-        for directory in (path, os.path.dirname(path)):
+def sweep(leaves: list[str]) -> None:
+    """Remove leaves that a killed supervisor left, and for root the owner's group above when empty."""
+    for leaf in leaves:
+        for directory in (leaf, os.path.dirname(leaf)):
             if "/virtualize-" in directory:
                 try:
                     os.rmdir(directory)

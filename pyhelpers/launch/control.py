@@ -5,10 +5,10 @@ from __future__ import annotations
 import _socket
 import os
 import struct
-from typing import TYPE_CHECKING
 
 from launch import state, wire
 from launch.loop import READ
+from launch.record import TYPE_CHECKING
 from launch.sockets import Socket
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ class Control:
         self.waiting: dict[bytes, Socket] = {}  # exec id → its client
         self.count = 0
         state.remove(run, "control")
-        self.listener = Socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
+        self.listener = Socket(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+        )
         # By way of the descriptor: the directory's own path may be longer than a socket's can be.
         self.listener.bind(f"/proc/self/fd/{run}/control")
         self.listener.listen(64)

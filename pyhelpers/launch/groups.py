@@ -8,7 +8,7 @@ _MOST = 20_000  # entries looked at; a larger tree is refused with the same word
 
 
 def opened_by(top: str, uid: int, groups: set[int]) -> str:
-    """The first path at or below `top` that a group in `groups` opens further than everybody may; empty if none."""
+    """The first path at or below `top` that one of `groups` opens further than to all; empty if none."""
     seen = 0
     stack = [top]
     while stack:

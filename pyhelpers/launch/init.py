@@ -6,7 +6,6 @@ once the root is pivoted, the interpreter's files are out of reach.
 
 from __future__ import annotations
 
-import _signal
 import _socket
 import binascii
 import errno
@@ -14,13 +13,17 @@ import fcntl
 import os
 import resource
 import select
-from typing import NamedTuple, NoReturn
 
 from launch import calls, landlock, mounts, namespaces, wire
 from launch.errors import FAILED, Failure
 from launch.owner import Owner
 from launch.plan import Plan
+from launch.record import TYPE_CHECKING, Record
+from launch.signals import signals
 from launch.sockets import Socket
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # linux/seccomp.h
 _NEW_LISTENER, _SPEC_ALLOW, _WAIT_KILLABLE_RECV = 8, 4, 32
@@ -30,7 +33,7 @@ _TIOCSCTTY = 0x540E  # asm-generic/ioctls.h
 _SIGNALS = [n for n in range(1, 65) if n not in (9, 19, 32, 33)]
 
 
-class Limits(NamedTuple):
+class Limits(Record):
     """What pid 1 sets on itself before anything of the guest's runs."""
 
     rlimits: list[tuple[int, int]]  # (RLIMIT_*, value)
@@ -38,7 +41,7 @@ class Limits(NamedTuple):
     oom_score: int | None
 
 
-class Build(NamedTuple):
+class Build(Record):
     """All that the child needs to build the sandbox."""
 
     plan: Plan
@@ -75,6 +78,7 @@ def guarded(link: Socket, body: object) -> NoReturn:
 
 
 def expect(link: Socket, word: bytes) -> None:
+    """Wait for the supervisor's next word."""
     message = wire.receive(link)
     if message is None or message[0][0] != word:
         raise Failure(FAILED, "the supervisor ended")
@@ -82,10 +86,10 @@ def expect(link: Socket, word: bytes) -> None:
 
 def _leave(build: Build, link: Socket, log: int, stdin: int) -> None:
     os.setsid()
-    calls.prctl(calls.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    calls.prctl(calls.PR_SET_PDEATHSIG, signals.SIGKILL)
     for number in _SIGNALS:
-        _signal.signal(number, _signal.SIG_DFL)
-    _signal.set_wakeup_fd(-1)
+        signals.signal(number, signals.SIG_DFL)
+    signals.set_wakeup_fd(-1)
     os.umask(_UMASK)
     trees = [source.tree for source in build.sources if source.tree >= 0]
     trees += [fd for fd in build.layer or () if isinstance(fd, int) and fd >= 0]
@@ -113,7 +117,7 @@ def _pid1(build: Build, link: Socket) -> None:
     # Sent once our parent is gone and the supervisor has adopted us: a parent-death signal
     # set before would have been the intermediate child's.
     expect(link, b"adopted")
-    calls.prctl(calls.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    calls.prctl(calls.PR_SET_PDEATHSIG, signals.SIGKILL)
     calls.new_session_keyring()
     sources, layer = build.sources, build.layer
     if layer is None:
@@ -171,11 +175,11 @@ class Reaper:
     def serve(self) -> None:
         """Until the supervisor's end of the link closes."""
         wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        _signal.signal(_signal.SIGCHLD, lambda *_: None)
-        _signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        signals.signal(signals.SIGCHLD, lambda *_: None)
+        signals.set_wakeup_fd(woken, warn_on_full_buffer=False)
         # Default dispositions would not end pid 1 anyway; ignored, they do not wake it.
-        for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
-            _signal.signal(number, _signal.SIG_IGN)
+        for number in (signals.SIGTERM, signals.SIGINT, signals.SIGHUP):
+            signals.signal(number, signals.SIG_IGN)
         argv = [field.encode("utf-8", "surrogateescape") for field in self.plan.one("argv")]
         environment = _environment(self.plan.pairs("env"))
         self.main = self._start(argv, environment, [0, 1, 2])
@@ -204,7 +208,7 @@ class Reaper:
         elif fields[0] == b"kill":
             for pid, name in self.commands.items():
                 if name == fields[1]:
-                    self._kill(-pid, _signal.SIGKILL)
+                    self._kill(-pid, signals.SIGKILL)
         elif fields[0] == b"exec":
             count = int(fields[2])
             argv, extra = fields[3 : 3 + count], fields[3 + count :]
@@ -240,7 +244,7 @@ class Reaper:
                 self.main = -1
                 wire.send(self.link, [b"ended", str(status).encode()])
             elif pid in self.commands:
-                self._kill(-pid, _signal.SIGHUP)  # what it left in its session ends with it
+                self._kill(-pid, signals.SIGHUP)  # what it left in its session ends with it
                 wire.send(self.link, [b"exit", self.commands.pop(pid), str(status).encode()])
 
 
@@ -252,10 +256,10 @@ def _exec(argv: list[bytes], environment: dict[bytes, bytes], stdio: list[int]) 
     """In the forked child: default signals, its own session, three descriptors, exec."""
     status = 126
     try:
-        calls.prctl(calls.PR_SET_PDEATHSIG, _signal.SIGKILL)
-        _signal.set_wakeup_fd(-1)
+        calls.prctl(calls.PR_SET_PDEATHSIG, signals.SIGKILL)
+        signals.set_wakeup_fd(-1)
         for number in _SIGNALS:
-            _signal.signal(number, _signal.SIG_DFL)
+            signals.signal(number, signals.SIG_DFL)
         os.setsid()
         # Above 2 first: the three may overlap with each other's targets.
         high = [_duplicate(fd) for fd in stdio]
@@ -295,4 +299,3 @@ def _say(text: bytes) -> None:
         os.write(2, text)
     except OSError:
         pass
-

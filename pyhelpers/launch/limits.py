@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import resource
-from typing import NamedTuple
 
 from launch import cgroup
 from launch.errors import HOST, Failure
 from launch.plan import Plan
+from launch.record import Record
 
 LIMITS = ("memory", "cpu", "pids")
 _KERNEL = ("cgroup2", "cgroup1")
 _OOM_SCORE = 1000  # the guest goes first when the host runs out of memory (proc(5))
 
 
-class Facts(NamedTuple):
+class Facts(Record):
     """What the choice depends on; read by `facts`, or given by a test."""
 
     privileged: bool
@@ -48,7 +48,7 @@ def facts(privileged: bool) -> tuple[Facts, cgroup.Hierarchies]:
     )
 
 
-class Choice(NamedTuple):
+class Choice(Record):
     """By limit the mechanism: cgroup2, cgroup1, rlimit, affinity, sampled or none."""
 
     mechanisms: dict[str, str]
@@ -74,10 +74,17 @@ def choose(known: Facts, wanted: dict[str, int], strict: bool, degraded: list[st
         else:
             how, why = _without_cgroup(known, limit, value)
         if how not in _KERNEL and strict:
-            how, why = "none", "--strict-limits accepts control groups only, and this host gives you none for it"
+            how, why = (
+                "none",
+                "--strict-limits accepts control groups only, and this host gives you none for it",
+            )
         if how == "none":
             if limit not in degraded:
-                raise Failure(HOST, f"no mechanism here can hold {limit}={_show(limit, value)}: {why}", f"sudo, or a limit that can be held, or run --allow-degraded {limit}")
+                raise Failure(
+                    HOST,
+                    f"no mechanism here can hold {limit}={_show(limit, value)}: {why}",
+                    f"sudo, or a limit that can be held, or run --allow-degraded {limit}",
+                )
             notes.append(f"{limit} is not limited: {why}")
         mechanisms[limit] = how
     return Choice(mechanisms, notes)
@@ -99,7 +106,11 @@ def _show(limit: str, value: int) -> str:
 
 def needs_scope(known: Facts, choice: Choice) -> bool:
     """Whether asking the user's systemd for a delegated scope would hold more."""
-    return known.user_bus and not known.in_scope and any(how not in _KERNEL for how in choice.mechanisms.values())
+    return (
+        known.user_bus
+        and not known.in_scope
+        and any(how not in _KERNEL for how in choice.mechanisms.values())
+    )
 
 
 def wanted(plan: Plan) -> dict[str, int]:

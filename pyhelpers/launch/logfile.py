@@ -39,7 +39,9 @@ class LogFile:
         for number in range(_KEPT, 0, -1):
             older = f"{self.name}.{number - 1}" if number > 1 else self.name
             try:
-                os.rename(older, f"{self.name}.{number}", src_dir_fd=self.directory, dst_dir_fd=self.directory)
+                os.rename(
+                    older, f"{self.name}.{number}", src_dir_fd=self.directory, dst_dir_fd=self.directory
+                )
             except OSError:
                 pass
         self._open()
@@ -91,5 +93,8 @@ class Events:
             fields["dropped_before"], self.dropped = self.dropped, 0
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         parts = [f'"time":"{stamp}"', f'"event":{quote(event)}']
-        parts += [f"{quote(key)}:{quote(value) if isinstance(value, str) else value}" for key, value in fields.items()]
+        parts += [
+            f"{quote(key)}:{quote(value) if isinstance(value, str) else value}"
+            for key, value in fields.items()
+        ]
         self.file.write(("{" + ",".join(parts) + "}\n").encode())

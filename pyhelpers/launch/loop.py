@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import select
 import time
-from typing import Callable
+
+from launch.record import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 READ, WRITE, HANGUP = select.POLLIN, select.POLLOUT, 0  # POLLHUP and POLLERR are always reported
 

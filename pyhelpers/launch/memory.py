@@ -24,7 +24,10 @@ class Sampler:
     def __init__(self, limit: int, proc: int, root: int, tmpfs: list[str]) -> None:
         self.limit, self.proc = limit, proc
         # O_PATH descriptors would do for fstatvfs, but a directory can be reopened by the kernel's word only.
-        self.tmpfs = [os.open(target.lstrip("/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root) for target in tmpfs]
+        self.tmpfs = [
+            os.open(target.lstrip("/"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+            for target in tmpfs
+        ]
         self.now = self.peak = self.processes = 0
         self._exact_after = 0.0
 

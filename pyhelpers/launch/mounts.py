@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
 
 from launch import calls
 from launch.errors import FAILED, STALE, STATE, Failure
 from launch.plan import Plan
+from launch.record import Record
 
 _ROOT = "/tmp"  # any directory: the new root is mounted over it, in this namespace only
 _STAGE = f"{_ROOT}/.stage"
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-_DEVICE_LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"))
+_DEVICE_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+)
 
 
-class Source(NamedTuple):
+class Source(Record):
     """One tree of the host that the guest will see, and which file it must still be."""
 
     path: str
@@ -49,20 +54,32 @@ def resolve(plan: Plan, home: str) -> list[Source]:
     """
     wanted = [(expand(source, home), target, flags.split(",")) for source, target, flags in plan.all("bind")]
     targets = {target for _, target, _ in wanted}
-    wanted += [(path, path, ["rw", "noexec", "grant"]) for (path,) in plan.all("connect-unix") if path not in targets]
+    wanted += [
+        (path, path, ["rw", "noexec", "grant"]) for (path,) in plan.all("connect-unix") if path not in targets
+    ]
     wanted += [(f"/dev/{name}", f"/dev/{name}", ["device"]) for name in _DEVICES]
     sources = []
     for path, target, flags in wanted:
         try:
-            fd = calls.openat2(calls.AT_FDCWD, path, os.O_PATH, calls.RESOLVE_NO_SYMLINKS | calls.RESOLVE_NO_MAGICLINKS)
+            fd = calls.openat2(
+                calls.AT_FDCWD, path, os.O_PATH, calls.RESOLVE_NO_SYMLINKS | calls.RESOLVE_NO_MAGICLINKS
+            )
         except OSError as error:
             if "grant" in flags:
-                raise Failure(STATE, f"granted path {path} cannot be used: {os.strerror(error.errno or 0)}", "edit the manifest: it names the path as it is on this host, without links") from None
+                raise Failure(
+                    STATE,
+                    f"granted path {path} cannot be used: {os.strerror(error.errno or 0)}",
+                    "edit the manifest: it names the path as it is on this host, without links",
+                ) from None
             raise Failure(STALE, f"{path} is gone: {os.strerror(error.errno or 0)}") from None
         info = os.fstat(fd)
         os.close(fd)
-        attributes = calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NOEXEC if "device" in flags else _attributes(flags)
-        sources.append(Source(path, target, attributes, (info.st_dev, info.st_ino), stat.S_ISDIR(info.st_mode)))
+        attributes = (
+            calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NOEXEC if "device" in flags else _attributes(flags)
+        )
+        sources.append(
+            Source(path, target, attributes, (info.st_dev, info.st_ino), stat.S_ISDIR(info.st_mode))
+        )
     return sources
 
 
@@ -79,7 +96,7 @@ def clone(sources: list[Source]) -> list[Source]:
     return cloned
 
 
-class Layer(NamedTuple):
+class Layer(Record):
     """The data directory: detached copies of the environment's directory and of the template."""
 
     home: int
@@ -98,8 +115,16 @@ def clone_layer(plan: Plan, home: str) -> Layer:
         try:
             base = calls.open_tree(path)
         except OSError as error:
-            raise Failure(STATE, f"the template of this environment is gone: {path} ({os.strerror(error.errno or 0)})") from None
-        calls.mount_setattr(base, calls.MOUNT_ATTR_RDONLY | calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NODEV | calls.MOUNT_ATTR_NOEXEC)
+            raise Failure(
+                STATE, f"the template of this environment is gone: {path} ({os.strerror(error.errno or 0)})"
+            ) from None
+        calls.mount_setattr(
+            base,
+            calls.MOUNT_ATTR_RDONLY
+            | calls.MOUNT_ATTR_NOSUID
+            | calls.MOUNT_ATTR_NODEV
+            | calls.MOUNT_ATTR_NOEXEC,
+        )
     return Layer(tree, base, plan.one("data")[0])
 
 
@@ -134,7 +159,12 @@ def build(plan: Plan, sources: list[Source], layer: Layer) -> None:
     os.chdir("/")
     if os.getcwd() != "/":
         raise Failure(FAILED, "the old root is still reachable after pivot_root")
-    calls.mount_setattr(calls.AT_FDCWD, calls.MOUNT_ATTR_RDONLY | calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NODEV, "/", recursive=False)
+    calls.mount_setattr(
+        calls.AT_FDCWD,
+        calls.MOUNT_ATTR_RDONLY | calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NODEV,
+        "/",
+        recursive=False,
+    )
 
 
 def begin() -> str:
@@ -146,7 +176,13 @@ def begin() -> str:
 
 def _tmpfs(target: str, size: int, mode: int) -> None:
     # An inode costs kernel memory too: bounded with the bytes.
-    calls.mount("tmpfs", target, "tmpfs", calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC if mode & 0o1000 else calls.MS_NOSUID, f"size={size},nr_inodes=4096,mode={mode:o}")
+    calls.mount(
+        "tmpfs",
+        target,
+        "tmpfs",
+        calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC if mode & 0o1000 else calls.MS_NOSUID,
+        f"size={size},nr_inodes=4096,mode={mode:o}",
+    )
 
 
 def _attach(source: Source) -> None:
@@ -177,7 +213,13 @@ def attach_layer(layer: Layer) -> None:
         calls.move_mount(layer.base, base)
         os.close(layer.base)
         flags = calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC
-        calls.mount("overlay", target, "overlay", flags, f"lowerdir={base},upperdir={home}/{layer.upper},workdir={home}/work,userxattr")
+        calls.mount(
+            "overlay",
+            target,
+            "overlay",
+            flags,
+            f"lowerdir={base},upperdir={home}/{layer.upper},workdir={home}/work,userxattr",
+        )
         calls.umount(base)
         os.rmdir(base)
     calls.umount(home)

@@ -35,8 +35,16 @@ def enter() -> None:
 def blocked(error: OSError) -> Failure:
     """Which setting forbids user namespaces here, and the command that lifts it."""
     for path, bad, fix in (
-        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"),
-        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
+        (
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        (
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0",
+            "sudo sysctl -w kernel.unprivileged_userns_clone=1",
+        ),
         ("/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=15000"),
     ):
         try:
@@ -47,12 +55,18 @@ def blocked(error: OSError) -> Failure:
         if value == bad:
             setting = path[len("/proc/sys/") :].replace("/", ".")
             return Failure(HOST, f"this host forbids user namespaces: {setting} is {value}", fix)
-    return Failure(HOST, f"this host forbids user namespaces: {error.strerror}", "sudo, or a container that allows them")
+    return Failure(
+        HOST, f"this host forbids user namespaces: {error.strerror}", "sudo, or a container that allows them"
+    )
 
 
 def map_ids(pid: int, uid: int, gid: int) -> None:
     """Map the one inner id of process `pid` to the owner; written from outside (user_namespaces(7))."""
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{GUEST_ID} {uid} 1"), ("gid_map", f"{GUEST_ID} {gid} 1")):
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{GUEST_ID} {uid} 1"),
+        ("gid_map", f"{GUEST_ID} {gid} 1"),
+    ):
         fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, text.encode())

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import _signal
-import _socket
 import os
-from typing import NoReturn
 
 from launch import calls, init, mounts, namespaces, wire
 from launch.broker import Broker
@@ -13,7 +10,12 @@ from launch.build import Prepared, make
 from launch.errors import FAILED, Failure
 from launch.loop import READ, Loop
 from launch.owner import Owner
+from launch.record import TYPE_CHECKING
+from launch.signals import signals
 from launch.sockets import Socket, pair
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _PIPE = 65536
 
@@ -24,40 +26,46 @@ class Once:
     def __init__(self, prepared: Prepared, stdin: int) -> None:
         self.loop = Loop()
         self.code = FAILED
+        self.drained = False
         self.wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        _signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
-            _signal.signal(number, lambda *_: None)
+        signals.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        for number in (signals.SIGTERM, signals.SIGINT, signals.SIGHUP):
+            signals.signal(number, lambda *_: None)
         calls.prctl(calls.PR_SET_CHILD_SUBREAPER, 1)
         self.output, log_end = os.pipe2(os.O_CLOEXEC)
         self.box = make(prepared, log_end, stdin)
         os.close(log_end)
-        self.broker = Broker(prepared.plan, self.box.listener, self.box.root, self.box.killable, lambda *_: None)
+        self.broker = Broker(
+            prepared.plan, self.box.listener, self.box.root, self.box.killable, lambda *_: None
+        )
 
     def run(self) -> int:
         """The program's exit code; 128 + signal if one ended it or us."""
         watch = self.loop.watch
-        watch(self.box.listener, READ, lambda: void(self.broker.serve()))
+        watch(self.box.listener, READ, self._notified)
         watch(self.box.link.fileno(), READ, self._told)
         watch(self.output, READ, self._relay)
         watch(self.wake, READ, self._interrupted)
         wire.send(self.box.link, [b"start"])
         self.loop.run()
-        os.kill(self.box.pid1, _signal.SIGKILL)
+        os.kill(self.box.pid1, signals.SIGKILL)
         os.waitpid(self.box.pid1, 0)
-        while self._relay():
-            pass
+        while not self.drained:
+            self._relay()
         if self.box.leaf:
             self.box.leaf.remove()
         return self.code
 
-    def _relay(self) -> bool:
+    def _relay(self) -> None:
         data = os.read(self.output, _PIPE)
         if data:
             os.write(2, data)
         else:
             self.loop.forget(self.output)
-        return bool(data)
+            self.drained = True
+
+    def _notified(self) -> None:
+        self.broker.serve()  # no connect is granted here, so none is ever pending
 
     def _told(self) -> None:
         message = wire.receive(self.box.link)
@@ -69,10 +77,6 @@ class Once:
     def _interrupted(self) -> None:
         self.code = 128 + os.read(self.wake, 1)[0]
         self.loop.stop()
-
-
-def void(_: object) -> None:
-    """A callback that returns nothing."""
 
 
 def probe(home: str, owner: Owner) -> str:
@@ -111,9 +115,8 @@ def _probe_layer(home: str) -> mounts.Layer:
 
 def _probe_child(home: str, owner: Owner, layer: mounts.Layer | None, link: Socket) -> NoReturn:
 
-
     def body() -> None:
-        calls.prctl(calls.PR_SET_PDEATHSIG, _signal.SIGKILL)
+        calls.prctl(calls.PR_SET_PDEATHSIG, signals.SIGKILL)
         owner.become(1 << calls.CAP_SYS_ADMIN)
         namespaces.enter()
         wire.send(link, [b"unshared"])

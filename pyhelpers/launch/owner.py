@@ -34,7 +34,11 @@ class Owner:
         if info.st_uid not in (self.uid, 0 if self.privileged else self.uid):
             raise Failure(STATE, f"{path} belongs to uid {info.st_uid}, not to uid {self.uid}")
         if stat.S_IMODE(info.st_mode) & 0o022:
-            raise Failure(STATE, f"{path} can be written by others (mode {stat.S_IMODE(info.st_mode):o})", f"chmod 700 '{path}'")
+            raise Failure(
+                STATE,
+                f"{path} can be written by others (mode {stat.S_IMODE(info.st_mode):o})",
+                f"chmod 700 '{path}'",
+            )
 
     def become(self, keep: int = 0) -> None:
         """Drop root for good; of its capabilities only the bit set `keep` stays."""
@@ -55,4 +59,6 @@ def open_directory(path: str, parent: int | None = None) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     except OSError as error:
-        raise Failure(STATE, f"cannot open {path}: {error.strerror} (a directory, not a link, is needed)") from None
+        raise Failure(
+            STATE, f"cannot open {path}: {error.strerror} (a directory, not a link, is needed)"
+        ) from None

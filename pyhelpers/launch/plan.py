@@ -1,4 +1,4 @@
-"""Reads a compiled plan. The form is in docs/architecture.md; a plan that is cut or changed is refused whole."""
+"""Reads a compiled plan, in docs/architecture.md's form. One that is cut or changed is refused whole."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ class Plan:
     def read(cls, directory: int, name: str) -> Plan:
         """Read the plan `name` below an open directory; Failure STALE if it is not whole."""
         try:
-            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), "rb") as file:
+            with open(
+                os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), "rb"
+            ) as file:
                 return cls.parse(file.read(_MOST + 1))
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise Failure(STALE, f"the compiled plan {name} cannot be used: {error}") from None

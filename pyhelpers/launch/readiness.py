@@ -8,11 +8,14 @@ import errno
 import os
 import stat
 import time
-from typing import Callable
 
 from launch.loop import READ, Loop
 from launch.plan import Plan
+from launch.record import TYPE_CHECKING
 from launch.sockets import Socket
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 _RETRY = 0.001  # seconds between two looks at the cheap precondition
 _ATTEMPT = 5.0  # seconds for one dialogue
@@ -33,7 +36,15 @@ class Readiness:
     server said if it rejected one of those, else empty.
     """
 
-    def __init__(self, plan: Plan, loop: Loop, data: int, sock: int, wants_first: bool, done: Callable[[bool, str], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        loop: Loop,
+        data: int,
+        sock: int,
+        wants_first: bool,
+        done: Callable[[bool, str], None],
+    ) -> None:
         self.loop, self.data, self.sock, self.done = loop, data, sock, done
         self.file = plan.all("ready-file")[0] if plan.all("ready-file") else None
         self.name = plan.text("ready-socket")
@@ -80,7 +91,9 @@ class Readiness:
         try:
             if not stat.S_ISSOCK(os.fstat(target).st_mode):
                 return False
-            connection = Socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
+            connection = Socket(
+                _socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+            )
             try:
                 connection.connect(f"/proc/self/fd/{target}")
             except OSError:

@@ -12,11 +12,15 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> str:
-    """When a process started, in clock ticks since boot (proc(5), field 22); empty if it is gone."""
+    """When a process started, in clock ticks since boot (proc(5), field 22); empty if it is gone.
+
+    A zombie counts as gone: in a container whose init does not reap, it stays for ever.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             # The name in field 2 may hold spaces and brackets: count from its last bracket.
-            return file.read().rpartition(")")[2].split()[19]
+            fields = file.read().rpartition(")")[2].split()
+            return fields[19] if fields[0] not in ("Z", "X") else ""
     except OSError:
         return ""
 
@@ -32,7 +36,12 @@ def write(directory: int, name: str, fields: list[tuple[str, str]]) -> None:
     """Replace a KEY=VALUE file at once; values lose their newlines."""
     text = "".join(f"{key}={value}\n" for key, value in ((k, " ".join(v.split("\n"))) for k, v in fields))
     temporary = f".{name}.new"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    fd = os.open(
+        temporary,
+        os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC,
+        0o600,
+        dir_fd=directory,
+    )
     try:
         give(fd, directory)
         os.write(fd, text.encode("utf-8", "replace"))
@@ -72,7 +81,7 @@ def living(fields: list[tuple[str, str]]) -> int:
     except OSError:
         return -1
     # Compared after the pidfd is held: from here on the pid cannot be reused.
-    if start_time(int(known["pid"])) != known.get("start_time"):
+    if start_time(int(known["pid"])) != known.get("start_time", "-"):
         os.close(pidfd)
         return -1
     return pidfd

@@ -1,16 +1,12 @@
-"""The process that stays: builds the sandbox, answers the guest's network calls, keeps log and limits, ends it."""
+"""The process that stays: builds the sandbox, serves the broker, keeps log and limits, ends it."""
 
 from __future__ import annotations
 
-import _signal
-import _socket
 import gc
 import os
-import select
 import time
-from typing import NoReturn
 
-from launch import calls, init, state, wire
+from launch import calls, state, wire
 from launch.broker import Broker, Denied
 from launch.build import Prepared, Sandbox, make
 from launch.control import Control
@@ -20,6 +16,11 @@ from launch.logfile import Events, LogFile
 from launch.loop import READ, WRITE, Loop
 from launch.memory import INTERVAL, Sampler
 from launch.readiness import Readiness
+from launch.record import TYPE_CHECKING
+from launch.signals import signals
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _LAST_LINES = 12
 _PIPE = 65536  # bytes read of the guest's output at once
@@ -30,7 +31,9 @@ class Directories:
 
     def __init__(self, home: int) -> None:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.run, self.logs, self.data, self.sock = (os.open(name, flags, dir_fd=home) for name in ("run", "logs", "data", "sock"))
+        self.run, self.logs, self.data, self.sock = (
+            os.open(name, flags, dir_fd=home) for name in ("run", "logs", "data", "sock")
+        )
 
 
 class Supervisor:
@@ -59,12 +62,9 @@ class Supervisor:
             self._start()
             self.loop.run()
         except Failure as failure:
-            self._tell(failure)
-            self.ending = ("failed", 0, failure.message)
+            self._fail(failure)
         except OSError as error:
-            failure = Failure.from_os(error, "supervising the sandbox")
-            self._tell(failure)
-            self.ending = ("failed", 0, failure.message)
+            self._fail(Failure.from_os(error, "supervising the sandbox"))
         self._finish()
 
     def _detach(self) -> None:
@@ -77,14 +77,27 @@ class Supervisor:
         os.dup2(null, 1)
         os.dup2(self.log.fd, 2)
         self.wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        _signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGCHLD):
-            _signal.signal(number, lambda *_: None)
-        for number in (_signal.SIGHUP, _signal.SIGPIPE, _signal.SIGQUIT):
-            _signal.signal(number, _signal.SIG_IGN)
+        signals.set_wakeup_fd(woken, warn_on_full_buffer=False)
+        for number in (signals.SIGTERM, signals.SIGINT, signals.SIGCHLD):
+            signals.signal(number, lambda *_: None)
+        for number in (signals.SIGHUP, signals.SIGPIPE, signals.SIGQUIT):
+            signals.signal(number, signals.SIG_IGN)
         d = self.directories
         # Trees that root resolved are cloned later, so nothing else has to stay open.
-        calls.close_all_but([d.run, d.logs, d.data, d.sock, self.log.fd, self.events.file.fd, self.wake, woken, self.caller, null])
+        calls.close_all_but(
+            [
+                d.run,
+                d.logs,
+                d.data,
+                d.sock,
+                self.log.fd,
+                self.events.file.fd,
+                self.wake,
+                woken,
+                self.caller,
+                null,
+            ]
+        )
 
     def _start(self) -> None:
         self._write_state()
@@ -97,7 +110,9 @@ class Supervisor:
         d, box = self.directories, self.sandbox
         self.broker = Broker(self.plan, box.listener, box.root, box.killable, self._denied)
         self.control = Control(self, d.run)
-        self.readiness = Readiness(self.plan, self.loop, d.data, d.sock, not _exists(d.run, "bootstrapped"), self._answered)
+        self.readiness = Readiness(
+            self.plan, self.loop, d.data, d.sock, not _exists(d.run, "bootstrapped"), self._answered
+        )
         if self.prepared.choice.mechanisms.get("memory") == "sampled":
             targets = [target for target, _ in self.plan.all("tmpfs")]
             self.sampler = Sampler(wanted(self.plan)["memory"], box.proc, box.root, targets)
@@ -131,7 +146,13 @@ class Supervisor:
                 box.leaf.remove()
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        fields = [("reason", reason), ("code", str(code)), ("signal", str(number)), ("message", message), ("at", f"{time.time():.3f}")]
+        fields = [
+            ("reason", reason),
+            ("code", str(code)),
+            ("signal", str(number)),
+            ("message", message),
+            ("at", f"{time.time():.3f}"),
+        ]
         try:
             state.write(self.directories.run, "exit", fields)
             state.remove(self.directories.run, "control")
@@ -142,17 +163,26 @@ class Supervisor:
         if self.caller >= 0 and self.status == "starting" and reason not in ("failed",):
             what = f"exit code {code}" if not number else f"signal {number}"
             lines = self.log.tail(_LAST_LINES)
-            self._tell(Failure(FAILED, f"the server ended before it was ready ({message or what}); its last lines:\n{lines}"))
+            self._tell(
+                Failure(
+                    FAILED,
+                    f"the server ended before it was ready ({message or what}); its last lines:\n{lines}",
+                )
+            )
         os._exit(0)
 
     @staticmethod
     def _kill(pid1: int) -> None:
         # pid 1's end is the end of every process in its namespace.
         try:
-            os.kill(pid1, _signal.SIGKILL)
+            os.kill(pid1, signals.SIGKILL)
             os.waitpid(pid1, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
+
+    def _fail(self, failure: Failure) -> None:
+        self._tell(failure)
+        self.ending = ("failed", 0, failure.message)
 
     def _tell(self, failure: Failure) -> None:
         """The caller of `run` learns why, once."""
@@ -163,7 +193,11 @@ class Supervisor:
                 pass
 
     def _write_state(self) -> None:
-        fields = [("status", self.status), ("pid", str(os.getpid())), ("start_time", state.start_time(os.getpid()))]
+        fields = [
+            ("status", self.status),
+            ("pid", str(os.getpid())),
+            ("start_time", state.start_time(os.getpid())),
+        ]
         fields += [("boot_id", state.boot_id()), ("since", f"{self.begun:.3f}"), ("ready_ms", self.ready_ms)]
         fields += [(f"limit.{limit}", how) for limit, how in self.prepared.choice.mechanisms.items()]
         fields += [("note", note) for note in self.prepared.choice.notes]
@@ -211,7 +245,7 @@ class Supervisor:
 
     def _signalled(self) -> None:
         for number in os.read(self.wake, 4096):
-            if number in (_signal.SIGTERM, _signal.SIGINT):
+            if number in (signals.SIGTERM, signals.SIGINT):
                 self.stop()
 
     def _told(self) -> None:
@@ -248,7 +282,14 @@ class Supervisor:
             self.loop.stop()
             return
         if first_ran:
-            os.close(os.open("bootstrapped", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600, dir_fd=self.directories.run))
+            os.close(
+                os.open(
+                    "bootstrapped",
+                    os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW,
+                    0o600,
+                    dir_fd=self.directories.run,
+                )
+            )
         self.status = "running"
         self.ready_ms = f"{(time.monotonic() - self.clock) * 1000:.1f}"
         self._write_state()
@@ -282,7 +323,9 @@ class Supervisor:
         number, patience = self.plan.one("stop")
         self._write_state()
         wire.send(self.sandbox.link, [b"signal", number.encode()])
-        self.loop.after("stop", int(patience) / 1000, lambda: self._over("killed", 0, "it did not end in time"))
+        self.loop.after(
+            "stop", int(patience) / 1000, lambda: self._over("killed", 0, "it did not end in time")
+        )
 
     def report(self) -> list[tuple[str, str]]:
         """The live values behind `status` and `inspect`."""
@@ -290,7 +333,12 @@ class Supervisor:
         fields += [(f"limit.{limit}", how) for limit, how in self.prepared.choice.mechanisms.items()]
         fields += [(f"want.{limit}", str(value)) for limit, value in wanted(self.plan).items()]
         if self.sampler:
-            values = {"memory": self.sampler.now, "memory_peak": self.sampler.peak, "memory_limit": self.sampler.limit}
+            self.sampler.over()
+            values = {
+                "memory": self.sampler.now,
+                "memory_peak": self.sampler.peak,
+                "memory_limit": self.sampler.limit,
+            }
             fields += [(key, str(value)) for key, value in values.items()]
         if self.sandbox.leaf:
             fields += list(self.sandbox.leaf.values().items())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import _socket
-import array
 import os
+import struct
+
 from launch.sockets import Socket
 
 MOST = 160 * 1024  # bytes in one message; below the default net.core.wmem_default of 212,992
@@ -16,19 +17,19 @@ def send(sock: Socket, fields: list[bytes], fds: list[int] | None = None) -> Non
     message = b"\0".join(fields)
     if len(message) > MOST:
         raise OSError(90, "message too long")  # EMSGSIZE
-    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"={len(fds)}i", *fds))] if fds else []
     sock.sendmsg([message], ancillary, _socket.MSG_NOSIGNAL)
 
 
 def receive(sock: Socket) -> tuple[list[bytes], list[int]] | None:
     """The next message and its descriptors (close-on-exec), None at the end of the stream."""
-    message, ancillary, flags, _ = sock.recvmsg(MOST, _socket.CMSG_SPACE(_MOST_FDS * 4), _socket.MSG_CMSG_CLOEXEC)
+    message, ancillary, flags, _ = sock.recvmsg(
+        MOST, _socket.CMSG_SPACE(_MOST_FDS * 4), _socket.MSG_CMSG_CLOEXEC
+    )
     fds: list[int] = []
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            numbers = array.array("i")
-            numbers.frombytes(data[: len(data) - len(data) % 4])
-            fds.extend(numbers)
+            fds.extend(struct.unpack(f"={len(data) // 4}i", data[: len(data) // 4 * 4]))
     if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC):
         for fd in fds:
             os.close(fd)

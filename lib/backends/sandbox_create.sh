@@ -1,0 +1,100 @@
+# shellcheck shell=bash
+# How the sandbox backend fills the directory of a new environment, and makes the template that
+# it is layered on.
+
+# sandbox_create ENGINE NAME PORT FLAGS…
+sandbox_create() {
+    local engine=$1 name=$2 port=$3 answer code=0 compile
+    shift 3
+    compile=("${AS_OWNER[@]}" "${SANDBOX_CONTROL[@]}" compile "$STAGING"
+        --engine "$engine" --name "$name" --base "$VIRT_BASE" --uid "$OWNER_UID" --gid "$OWNER_GID")
+    [[ -z $port ]] || compile+=(--port "$port")
+    answer=$("${compile[@]}" "$@") || code=$?
+    if ((code == EXIT_AGAIN)); then
+        code=0
+        _sandbox_template "${answer##*missing_template=}" "$engine"
+        answer=$("${compile[@]}" "$@") || code=$?
+    fi
+    ((code == 0)) || exit "$code"
+    _sandbox_say_warnings "$answer"
+    FIELDS=()
+    core_fields "$STAGING/record"
+    case ${FIELDS[layer]} in
+        # Never hard links: a server writes into its files in place.
+        reflink | copy)
+            "${AS_OWNER[@]}" cp -a --reflink=auto -- \
+                "$VIRT_BASE/.templates/${FIELDS[template]}/data/." "$STAGING/data/"
+            ;;
+    esac
+}
+
+_sandbox_say_warnings() {
+    local line
+    while IFS= read -r line; do
+        [[ $line != warning=* ]] || say "warning: ${line#*=}"
+    done <<<"$1"
+}
+
+# _sandbox_template ID ENGINE: makes the template, unless another create is faster.
+_sandbox_template() {
+    local id=$1 folder=$VIRT_BASE/.templates answer steps step label=${1%-*}
+    local staging=$folder/.new.$1.$$ template
+    say "making the ${label/-/ } template (once)"
+    "${AS_OWNER[@]}" mkdir -p -- "$folder"
+    state_stage "$staging"
+    template=("${AS_OWNER[@]}" "${SANDBOX_CONTROL[@]}" template "$staging"
+        --engine "$2" --base "$VIRT_BASE" --uid "$OWNER_UID" --gid "$OWNER_GID")
+    [[ -z ${FLAG[engine-version]-} ]] || template+=(--engine-version "${FLAG[engine-version]}")
+    answer=$("${template[@]}")
+    steps=${answer##*steps=}
+    # The steps run as the owner and write there.
+    owner_give "$staging"
+    _sandbox_progress
+    for ((step = 0; step < steps; step++)); do
+        _sandbox_step "$staging/init.$step"
+    done
+    _sandbox_choose_layer "$staging"
+    "${AS_OWNER[@]}" rm -rf -- "$staging"/init.* "$staging/trial"
+    owner_give "$staging"
+    # Every environment stands on it: it must be on the disk before the first one does.
+    sync -f -- "$staging"
+    kill "$PROGRESS" 2>/dev/null || true
+    "${AS_OWNER[@]}" mv -T -- "$staging" "$folder/$id" 2>/dev/null || [[ -d $folder/$id ]] ||
+        die "$EXIT_FAILED" "cannot move the template to $folder/$id" "ls -ld $folder"
+}
+
+# One program of the server's initialisation, in a sandbox of its own. Its words are shown only
+# if it fails.
+_sandbox_step() {
+    local words code=0
+    words=$("${SANDBOX_RUNTIME[@]}" once "$1" ${SANDBOX_OWNER[@]+"${SANDBOX_OWNER[@]}"} 2>&1) || code=$?
+    ((code != 0)) || return 0
+    tail -n 12 >&2 <<<"$words"
+    # The runtime's own failures are two lines like ours, and their codes mean what ours mean.
+    [[ $words != *"$VIRT_PROGRAM: $VIRT_VERB: "* ]] || exit "$code"
+    die "$EXIT_FAILED" "the server's initialisation ended with $code" "$VIRT_PROGRAM doctor"
+}
+
+# Writes into the template how environments are layered on it: the cheapest way that works here.
+_sandbox_choose_layer() {
+    local trial=$1/trial layer=copy answer
+    "${AS_OWNER[@]}" mkdir -- "$trial" "$trial/lower" "$trial/upper" "$trial/work"
+    "${AS_OWNER[@]}" tee -- "$trial/lower/probe" <<<probe >/dev/null
+    owner_give "$trial"
+    if "${AS_OWNER[@]}" cp --reflink=always -- "$trial/lower/probe" "$trial/copy" 2>/dev/null; then
+        layer=reflink
+    else
+        answer=$("${SANDBOX_RUNTIME[@]}" probe "$trial" ${SANDBOX_OWNER[@]+"${SANDBOX_OWNER[@]}"})
+        if [[ $answer == overlay=yes ]]; then layer=overlay; fi
+    fi
+    [[ ! -d $trial/work ]] || "${AS_OWNER[@]}" chmod -R u+rwx -- "$trial/work"
+    "${AS_OWNER[@]}" tee -- "$1/layer" <<<"$layer" >/dev/null
+}
+
+# Dots on a terminal while the work goes on; they end with us, however we end.
+_sandbox_progress() {
+    PROGRESS=''
+    [[ -t 2 ]] || return 0
+    while sleep 0.3 && [[ -d /proc/$$ ]]; do printf . >&2; done &
+    PROGRESS=$!
+}

@@ -1,0 +1,131 @@
+# shellcheck shell=bash
+# How bin/bootstrap makes .venv.
+#
+# .venv holds .virt-owned (written first: ours to delete) and .complete (written last: the
+# checksum of the lock that it was made from). One without .complete is removed, made again.
+venv=$VIRT_ROOT/.venv
+
+# An interpreter's word on itself: its real file (past a shim or a venv), its version, pip's
+# wheel. Fails when it cannot serve. Python keeps pip's wheel in WHEEL_PKG_DIR (Debian, Fedora)
+# or in ensurepip; a bare Debian has neither.
+BOOTSTRAP_PROBE='
+import ctypes, glob, os, ssl, sys, sysconfig, venv, zlib
+assert sys.version_info >= (3, 9)
+places = [sysconfig.get_config_var("WHEEL_PKG_DIR"), sysconfig.get_path("stdlib") + "/ensurepip/_bundled"]
+wheels = [wheel for place in places if place for wheel in glob.glob(place + "/pip-*.whl")]
+print(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
+print(sys.version.split()[0])
+print(*wheels[:1])
+'
+
+bootstrap_say() {
+    [[ -n $quiet ]] || printf 'setting up .venv (once): %s\n' "$1"
+}
+
+# Sets `owner`, the prefix of every step that writes: under sudo, .venv belongs to the caller
+# unless the checkout is not theirs to write.
+bootstrap_owner() {
+    owner=(env)
+    [[ $EUID -eq 0 && ${SUDO_UID-0} =~ ^[1-9][0-9]*$ && ${SUDO_GID-} =~ ^[0-9]+$ ]] || return 0
+    local entry home
+    entry=$(getent passwd "$SUDO_UID")
+    IFS=: read -r _ _ _ _ _ home _ <<<"$entry"
+    local prefix=(setpriv "--reuid=$SUDO_UID" "--regid=$SUDO_GID" --init-groups
+        env -u XDG_CACHE_HOME "HOME=$home")
+    if "${prefix[@]}" test -w "$VIRT_ROOT"; then owner=("${prefix[@]}"); fi
+}
+
+# Was .venv made from the lock as it is now? $1: "" or -dev.
+bootstrap_is_current() {
+    [[ -f $venv/.complete$1 && $(<"$venv/.complete$1") == "$(cksum <"requirements$1.lock")" ]]
+}
+
+# Does the copied interpreter still find its standard library? (A system upgrade replaces it.)
+bootstrap_runs() {
+    "$venv/bin/python3" -I -S -c 'import ctypes, json' 2>/dev/null
+}
+
+# Always renewed: entries compare its time with the lock's, which a git checkout renews too.
+bootstrap_mark() {
+    bootstrap_is_current "$1" && [[ ! requirements$1.lock -nt $venv/.complete$1 ]] && return 0
+    # shellcheck disable=SC2016 # $1 and $2 are for the inner bash
+    "${owner[@]}" bash -c 'cksum <"$1" >"$2.new" && mv -f -- "$2.new" "$2"' \
+        mark "requirements$1.lock" "$venv/.complete$1"
+}
+
+# Can this interpreter serve? ARGS: the interpreter, then the prefix to ask it through. Sets
+# python, version and pip_wheel.
+bootstrap_is_usable() {
+    local candidate=$1 answer
+    shift
+    command -v "$candidate" >/dev/null || return 1
+    answer=$("$@" "$candidate" -I -c "$BOOTSTRAP_PROBE" 2>/dev/null) || return 1
+    { read -r python && read -r version && read -r pip_wheel; } <<<"$answer"$'\n'
+}
+
+bootstrap_python() {
+    local candidate uid=${VIRT_GUEST_UID:-60913}
+    if [[ -n ${VIRT_PYTHON-} ]]; then
+        bootstrap_is_usable "$VIRT_PYTHON" "${owner[@]}" ||
+            die "$EXIT_HOST" "VIRT_PYTHON=$VIRT_PYTHON is not a Python 3.9 or later with ctypes, ssl and venv" \
+                "unset VIRT_PYTHON"
+        return 0
+    fi
+    if [[ $EUID -eq 0 && ${owner[0]} == env ]]; then
+        # The runtime becomes the guest's uid, which cannot reach a Python below /root.
+        for candidate in python3 /usr/bin/python3; do
+            bootstrap_is_usable "$candidate" \
+                setpriv "--reuid=$uid" "--regid=$uid" --clear-groups && return 0
+        done
+    fi
+    for candidate in python3 /usr/bin/python3; do
+        bootstrap_is_usable "$candidate" "${owner[@]}" && return 0
+    done
+    die "$EXIT_HOST" "neither python3 on PATH nor /usr/bin/python3 is Python 3.9 or later with ctypes, ssl and venv" \
+        "sudo apt-get install python3"
+}
+
+# An empty .venv around a copied interpreter: a copy, so that an AppArmor profile can name it.
+bootstrap_venv() {
+    if [[ -f $venv/.complete ]] && bootstrap_runs; then
+        # Made from an older lock. pip changes what differs, and a server that runs from this
+        # .venv keeps its files.
+        rm -f -- "$venv/.complete" "$venv/.complete-dev"
+        return 0
+    fi
+    if [[ -e $venv || -L $venv ]]; then
+        [[ -f $venv/.virt-owned ]] || rmdir -- "$venv" 2>/dev/null ||
+            die "$EXIT_STATE" "refusing to replace $venv: it has no .virt-owned marker" "mv .venv .venv.old"
+        rm -rf -- "$venv"
+    fi
+    bootstrap_say "Python $version from $python"
+    "${owner[@]}" mkdir -- "$venv" 2>/dev/null ||
+        die "$EXIT_STATE" "cannot write in $VIRT_ROOT" "git clone $(printf %q "$VIRT_ROOT") ~/virtualize"
+    "${owner[@]}" touch -- "$venv/.virt-owned"
+    "${owner[@]}" "$python" -I -m venv --copies --without-pip "$venv"
+    bootstrap_runs ||
+        die "$EXIT_HOST" "a copy of $python does not run" "VIRT_PYTHON=/usr/bin/python3 bin/bootstrap"
+}
+
+# Installs a lock with pip, run from its wheel. $1: "" or -dev.
+bootstrap_install() {
+    local lock_file=requirements$1.lock said
+    if [[ -z $pip_wheel ]]; then
+        bootstrap_say "fetching pip: $python has none"
+        bootstrap_pip_wheel "$venv/.apt"
+        pip_wheel=$REPLY
+    fi
+    bootstrap_say "fetching the packages of $lock_file"
+    # Captured, not sent to a file: under sudo a redirection would make root's file in .venv.
+    said=$("${owner[@]}" "$venv/bin/python3" -I "$pip_wheel/pip" install --quiet --retries 2 \
+        --require-hashes --no-deps --only-binary ":all:" -r "$lock_file" 2>&1) &&
+        return 0
+    case $said in
+        *NewConnectionError* | *NameResolutionError* | *"Failed to establish"* | *"timed out"*)
+            said="the package index does not answer"
+            ;;
+        *ERROR:*) said=${said#*ERROR: } said=${said%%$'\n'*} ;;
+    esac
+    die "$EXIT_HOST" "cannot install $lock_file: $said" \
+        "bin/bootstrap   (with a network, or PIP_INDEX_URL set to a mirror)"
+}

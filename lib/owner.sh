@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# Who owns an environment, and how root acts in a directory that is not root's: as its owner,
+# so that no symbolic link in it can lead root elsewhere.
+
+# The prefix of every command that makes, moves or deletes files. `command` alone: as ourselves.
+AS_OWNER=(command)
+
+# Sets OWNER_UID and OWNER_GID for a new environment, and AS_OWNER.
+owner_of_new() {
+    local facts uid=$EUID gid mode
+    OWNER_UID=$EUID OWNER_GID=${GROUPS[0]}
+    if [[ -d $VIRT_BASE ]]; then
+        facts=$(stat -L -c '%u %g %a' -- "$VIRT_BASE")
+        read -r uid gid mode <<<"$facts"
+        owner_check_mode "$VIRT_BASE" "$mode"
+        ((EUID == 0 || uid == EUID)) ||
+            die "$EXIT_STATE" "$VIRT_BASE belongs to uid $uid, and you are uid $EUID" \
+                "VIRT_HOME=\$HOME $VIRT_PROGRAM $VIRT_VERB …"
+    fi
+    ((EUID == 0)) || return 0
+    if ((uid != 0)); then
+        OWNER_UID=$uid OWNER_GID=$gid
+        owner_act_as "$uid" "$gid"
+    elif [[ ${SUDO_UID-0} =~ ^[1-9][0-9]*$ && ${SUDO_GID-} =~ ^[0-9]+$ ]]; then
+        OWNER_UID=$SUDO_UID OWNER_GID=$SUDO_GID
+        # A new base is the user's; in a base of root's, root makes the environment and gives it.
+        [[ -d $VIRT_BASE ]] || owner_act_as "$SUDO_UID" "$SUDO_GID"
+    else
+        # In a range that systemd and Debian leave free (systemd's UIDS-GIDS.md, Debian policy 9.2).
+        OWNER_UID=${VIRT_GUEST_UID:-60913}
+        OWNER_GID=$OWNER_UID
+        [[ $OWNER_UID =~ ^[1-9][0-9]{0,8}$ ]] ||
+            die "$EXIT_USAGE" "VIRT_GUEST_UID is not a user id: $OWNER_UID" "VIRT_GUEST_UID=60913"
+    fi
+}
+
+# Checks that ENV_DIR is ours to act in (FIELDS has its record), sets OWNER_UID, OWNER_GID and
+# AS_OWNER.
+owner_of_existing() {
+    local facts base_uid base_gid base_mode uid gid mode
+    [[ ! -L $ENV_DIR ]] || die "$EXIT_STATE" "$ENV_DIR is a symbolic link, not an environment" "ls -ld $ENV_DIR"
+    facts=$(stat -c '%u %g %a' -- "$VIRT_BASE/." "$ENV_DIR") ||
+        die "$EXIT_STATE" "$ENV_DIR cannot be examined" "sudo $VIRT_PROGRAM $VIRT_VERB $ENV_NAME"
+    read -r -d '' base_uid base_gid base_mode uid gid mode <<<"$facts" || true
+    owner_check_mode "$VIRT_BASE" "$base_mode"
+    owner_check_mode "$ENV_DIR" "$mode"
+    ((EUID == 0 || uid == EUID)) ||
+        die "$EXIT_STATE" "'$ENV_NAME' belongs to uid $uid, and you are uid $EUID" \
+            "sudo $VIRT_PROGRAM $VIRT_VERB $ENV_NAME"
+    [[ ${FIELDS[uid]-$uid} == "$uid" && ${FIELDS[gid]-$gid} =~ ^[0-9]+$ ]] ||
+        die "$EXIT_STATE" "$ENV_DIR belongs to uid $uid, but its record says ${FIELDS[uid]}" \
+            "chown -hR ${FIELDS[uid]} $ENV_DIR"
+    OWNER_UID=$uid OWNER_GID=${FIELDS[gid]-$gid}
+    ((EUID == 0 && base_uid != 0)) || return 0
+    owner_act_as "$base_uid" "$base_gid"
+}
+
+# $1 is a path, $2 its mode in octal.
+owner_check_mode() {
+    (((8#$2 & 8#022) == 0)) ||
+        die "$EXIT_STATE" "$1 can be written by other users (mode $2)" "chmod go-w $1"
+}
+
+# Sets AS_OWNER to become UID with GID; with the user's groups and home if it is a known user.
+owner_act_as() {
+    local entry='' home=/ groups=--clear-groups
+    entry=$(getent passwd "$1") || true
+    if [[ -n $entry ]]; then
+        IFS=: read -r _ _ _ _ _ home _ <<<"$entry"
+        groups=--init-groups
+    fi
+    AS_OWNER=(setpriv "--reuid=$1" "--regid=$2" "$groups" --
+        env -u XDG_STATE_HOME -u XDG_CACHE_HOME -u XDG_CONFIG_HOME "HOME=$home")
+}
+
+# Gives PATH… to the owner, when root made them in a directory of its own.
+owner_give() {
+    ((EUID == 0)) && [[ ${AS_OWNER[0]} == command ]] || return 0
+    # -h: a link is given, never what it points to.
+    chown -hR "$OWNER_UID:$OWNER_GID" -- "$@"
+}

@@ -1,0 +1,1 @@
+"""The control plane: validates manifests, finds servers, compiles plans, reports the truth."""
