@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # what is set here is read by the files that are sourced with it
 # From the command line to a verb: finds its file, parses its flags, runs it. Everything that
 # an entry needs is sourced here; lib/verbs and the rest of a backend only when used.
 
@@ -61,14 +62,14 @@ cli_load() {
             return 0
         fi
     done
-    VIRT_VERB=cli
+    VIRT_VERB=help
     for known in "${CLI_VERBS[@]}"; do
         [[ $1 != "$known" ]] || die "$EXIT_STATE" "the $VIRT_BACKEND backend has no verb '$1'" "$VIRT_PROGRAM help"
     done
     core_nearest "$1" "${BACKEND_VERBS[@]}" start info
     local near=$REPLY
     core_show "$1"
-    die "$EXIT_USAGE" "unknown verb $REPLY${near:+: did you mean '$near'?}" "$VIRT_PROGRAM ${near:-help}"
+    die "$EXIT_USAGE" "unknown verb $REPLY${near:+: did you mean $near?}" "$VIRT_PROGRAM ${near:-help}"
 }
 
 # Sets ENGINE to the name of the engine that WORD names: a card's name, or an alias of it.

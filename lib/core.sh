@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # what is set here is read by the files that are sourced with it
 # What every part needs: exit codes, the words of a failure, a foreign value made harmless.
 # The entry sets VIRT_PROGRAM (as typed) and VIRT_VERB before anything can fail.
 
@@ -9,9 +10,8 @@ EXIT_USAGE=2   # the command line is wrong
 EXIT_MISSING=3 # no such environment
 EXIT_STATE=4   # wrong state, or refused
 EXIT_HOST=5    # the host lacks something
-# shellcheck disable=SC2034 # a policy denial is the control plane's; the code is listed once, here
-EXIT_DENIED=6
-EXIT_AGAIN=75 # between our own parts only: do something first, then try again
+EXIT_DENIED=6  # denied by policy
+EXIT_AGAIN=75  # between our own parts only: do something first, then try again
 
 # die CODE MESSAGE [HINT]
 # MESSAGE says what is wrong and with which value; HINT is something to type.
@@ -43,11 +43,23 @@ declare -gA FIELDS=()
 # Adds a file of KEY=VALUE lines to the associative array FIELDS, without a fork. A file that
 # is not there has no fields.
 core_fields() {
-    local line lines=()
+    local lines=()
     [[ -f $1 && -r $1 ]] || return 0
-    # A file may vanish between the test and here: its supervisor has ended.
+    # It may vanish between the test and here: its supervisor has ended.
     { mapfile -t lines <"$1"; } 2>/dev/null || return 0
-    for line in ${lines[@]+"${lines[@]}"}; do
+    _core_keep ${lines[@]+"${lines[@]}"}
+}
+
+# Adds the KEY=VALUE lines of a program's answer to FIELDS.
+core_answer() {
+    local lines=()
+    mapfile -t lines <<<"$1"
+    _core_keep "${lines[@]}"
+}
+
+_core_keep() {
+    local line
+    for line in "$@"; do
         [[ $line != [a-zA-Z_]*=* ]] || FIELDS[${line%%=*}]=${line#*=}
     done
 }

@@ -8,7 +8,7 @@
 #   #   --env KEY=VALUE…       a flag that may be given again and again
 #
 # Flags may stand anywhere, as `--flag value` or `--flag=value`; `--` ends them, and so does
-# the word before COMMAND…, whose flags are its own.
+# the first word of COMMAND…, whose flags are its own.
 
 declare -gA FLAG=()       # name → its (last) value; a boolean's is 1
 declare -gA _FLAG_KIND=() # name → boolean, value or repeatable
@@ -41,7 +41,7 @@ _flags_declare() {
 
 # Parses a verb's words into FLAG, FLAG_WORDS and ARGS, as the header that was read declares.
 flags_parse() {
-    local word name value most=0 word_names=() words_before_command=-1
+    local word name value most=0 word_names=() words_before_command=1000000
     FLAG=() FLAG_WORDS=() ARGS=()
     _flags_count
     while (($#)); do
@@ -68,8 +68,7 @@ flags_parse() {
                 ;;
             *)
                 ARGS+=("$word")
-                if ((${#ARGS[@]} == words_before_command)); then
-                    if [[ ${1-} == -- ]]; then shift; fi
+                if ((${#ARGS[@]} > words_before_command)); then
                     ARGS+=("$@")
                     break
                 fi

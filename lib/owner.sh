@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # what is set here is read by the files that are sourced with it
 # Who owns an environment, and how root acts in a directory that is not root's: as its owner,
 # so that no symbolic link in it can lead root elsewhere.
 

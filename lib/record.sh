@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # what is set here is read by the files that are sourced with it
 # What an environment is and how it is, read from its files and /proc without a fork: `list`
 # does this hundreds of times.
 
@@ -46,8 +47,8 @@ record_names() {
     ENVIRONMENTS=()
     for dir in "$VIRT_BASE"/*/; do
         dir=${dir%/}
-        [[ -d $dir && ! -L $dir ]] && record_is_name "${dir##*/}" || continue
-        if [[ -f $dir/.virt-owned || ! -x $dir ]]; then ENVIRONMENTS+=("${dir##*/}"); fi
+        [[ -d $dir && ! -L $dir && (-f $dir/.virt-owned || ! -x $dir) ]] || continue
+        if record_is_name "${dir##*/}"; then ENVIRONMENTS+=("${dir##*/}"); fi
     done
 }
 

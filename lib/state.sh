@@ -26,7 +26,7 @@ state_find() {
 state_missing() {
     record_names
     core_nearest "$ENV_NAME" ${ENVIRONMENTS[@]+"${ENVIRONMENTS[@]}"}
-    die "$EXIT_MISSING" "no environment '$ENV_NAME' in $VIRT_BASE${REPLY:+: did you mean '$REPLY'?}" \
+    die "$EXIT_MISSING" "no environment '$ENV_NAME' in $VIRT_BASE${REPLY:+: did you mean $REPLY?}" \
         "$VIRT_PROGRAM ${REPLY:+$VIRT_VERB }${REPLY:-list}"
 }
 

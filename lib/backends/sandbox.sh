@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # what is set here is read by the files that are sourced with it
 # The sandbox backend: answers CONTRACT.md with the two Python programs of docs/architecture.md,
 # the control plane (decides policy, may take its time) and the runtime (carries out a plan).
 
@@ -38,6 +39,7 @@ backend_run() {
     fi
     if [[ -n $busy_port ]]; then _sandbox_busy "$busy_port"; fi
     printf '%s' "$words" >&2
+    ((code != EXIT_AGAIN)) || code=$EXIT_STATE
     ((code == 0)) || exit "$code"
 }
 
@@ -108,12 +110,10 @@ _sandbox_kill() {
 
 # Adds to FIELDS what the supervisor says of itself. Nothing, if it does not answer.
 backend_status() {
-    local answer line
-    [[ -x ${SANDBOX_RUNTIME[0]} && $STATE != stopped && $STATE != damaged ]] || return 0
+    local answer
+    [[ $STATE =~ ^(running|starting|stopping)$ && -x ${SANDBOX_RUNTIME[0]} ]] || return 0
     answer=$("${SANDBOX_RUNTIME[@]}" status "$ENV_DIR") || return 0
-    while IFS= read -r line; do
-        [[ $line != *=* ]] || FIELDS[${line%%=*}]=${line#*=}
-    done <<<"$answer"
+    core_answer "$answer"
 }
 
 backend_inspect() {

@@ -2,28 +2,29 @@
 # How the sandbox backend fills the directory of a new environment, and makes the template that
 # it is layered on.
 
-# sandbox_create ENGINE NAME PORT FLAGS…
+# sandbox_create STAGING ENGINE NAME PORT FLAGS…
 sandbox_create() {
-    local engine=$1 name=$2 port=$3 answer code=0 compile
-    shift 3
-    compile=("${AS_OWNER[@]}" "${SANDBOX_CONTROL[@]}" compile "$STAGING"
+    local staging=$1 engine=$2 name=$3 port=$4 answer code=0 compile
+    shift 4
+    compile=("${AS_OWNER[@]}" "${SANDBOX_CONTROL[@]}" compile "$staging"
         --engine "$engine" --name "$name" --base "$VIRT_BASE" --uid "$OWNER_UID" --gid "$OWNER_GID")
     [[ -z $port ]] || compile+=(--port "$port")
     answer=$("${compile[@]}" "$@") || code=$?
     if ((code == EXIT_AGAIN)); then
         code=0
-        _sandbox_template "${answer##*missing_template=}" "$engine"
+        core_answer "$answer"
+        _sandbox_template "${FIELDS[missing_template]}" "$engine"
         answer=$("${compile[@]}" "$@") || code=$?
     fi
     ((code == 0)) || exit "$code"
     _sandbox_say_warnings "$answer"
     FIELDS=()
-    core_fields "$STAGING/record"
+    core_fields "$staging/record"
     case ${FIELDS[layer]} in
         # Never hard links: a server writes into its files in place.
         reflink | copy)
             "${AS_OWNER[@]}" cp -a --reflink=auto -- \
-                "$VIRT_BASE/.templates/${FIELDS[template]}/data/." "$STAGING/data/"
+                "$VIRT_BASE/.templates/${FIELDS[template]}/data/." "$staging/data/"
             ;;
     esac
 }
@@ -37,16 +38,17 @@ _sandbox_say_warnings() {
 
 # _sandbox_template ID ENGINE: makes the template, unless another create is faster.
 _sandbox_template() {
-    local id=$1 folder=$VIRT_BASE/.templates answer steps step label=${1%-*}
-    local staging=$folder/.new.$1.$$ template
+    local id=$1 folder=$VIRT_BASE/.templates label=${1%-*} template answer step steps
+    local staging=$folder/.new.$1.$$
     say "making the ${label/-/ } template (once)"
     "${AS_OWNER[@]}" mkdir -p -- "$folder"
     state_stage "$staging"
     template=("${AS_OWNER[@]}" "${SANDBOX_CONTROL[@]}" template "$staging"
         --engine "$2" --base "$VIRT_BASE" --uid "$OWNER_UID" --gid "$OWNER_GID")
-    [[ -z ${FLAG[engine-version]-} ]] || template+=(--engine-version "${FLAG[engine-version]}")
+    [[ -z ${FLAG["engine-version"]-} ]] || template+=(--engine-version "${FLAG["engine-version"]}")
     answer=$("${template[@]}")
-    steps=${answer##*steps=}
+    core_answer "$answer"
+    steps=${FIELDS[steps]}
     # The steps run as the owner and write there.
     owner_give "$staging"
     _sandbox_progress
@@ -54,11 +56,11 @@ _sandbox_template() {
         _sandbox_step "$staging/init.$step"
     done
     _sandbox_choose_layer "$staging"
-    "${AS_OWNER[@]}" rm -rf -- "$staging"/init.* "$staging/trial"
+    for step in "$staging"/init.* "$staging"/{lower,upper,work}; do state_delete_tree "$step"; done
     owner_give "$staging"
     # Every environment stands on it: it must be on the disk before the first one does.
     sync -f -- "$staging"
-    kill "$PROGRESS" 2>/dev/null || true
+    _sandbox_progress_end
     "${AS_OWNER[@]}" mv -T -- "$staging" "$folder/$id" 2>/dev/null || [[ -d $folder/$id ]] ||
         die "$EXIT_FAILED" "cannot move the template to $folder/$id" "ls -ld $folder"
 }
@@ -77,17 +79,16 @@ _sandbox_step() {
 
 # Writes into the template how environments are layered on it: the cheapest way that works here.
 _sandbox_choose_layer() {
-    local trial=$1/trial layer=copy answer
-    "${AS_OWNER[@]}" mkdir -- "$trial" "$trial/lower" "$trial/upper" "$trial/work"
-    "${AS_OWNER[@]}" tee -- "$trial/lower/probe" <<<probe >/dev/null
-    owner_give "$trial"
-    if "${AS_OWNER[@]}" cp --reflink=always -- "$trial/lower/probe" "$trial/copy" 2>/dev/null; then
+    local trial=("$1/lower" "$1/upper" "$1/work") layer=copy answer
+    "${AS_OWNER[@]}" mkdir -- "${trial[@]}"
+    "${AS_OWNER[@]}" tee -- "$1/lower/probe" <<<probe >/dev/null
+    owner_give "${trial[@]}"
+    if "${AS_OWNER[@]}" cp --reflink=always -- "$1/lower/probe" "$1/upper/copy" 2>/dev/null; then
         layer=reflink
     else
-        answer=$("${SANDBOX_RUNTIME[@]}" probe "$trial" ${SANDBOX_OWNER[@]+"${SANDBOX_OWNER[@]}"})
+        answer=$("${SANDBOX_RUNTIME[@]}" probe "$1" ${SANDBOX_OWNER[@]+"${SANDBOX_OWNER[@]}"})
         if [[ $answer == overlay=yes ]]; then layer=overlay; fi
     fi
-    [[ ! -d $trial/work ]] || "${AS_OWNER[@]}" chmod -R u+rwx -- "$trial/work"
     "${AS_OWNER[@]}" tee -- "$1/layer" <<<"$layer" >/dev/null
 }
 
@@ -97,4 +98,10 @@ _sandbox_progress() {
     [[ -t 2 ]] || return 0
     while sleep 0.3 && [[ -d /proc/$$ ]]; do printf . >&2; done &
     PROGRESS=$!
+}
+
+_sandbox_progress_end() {
+    [[ -n $PROGRESS ]] || return 0
+    kill "$PROGRESS"
+    printf '\n' >&2
 }

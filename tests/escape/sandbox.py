@@ -128,11 +128,10 @@ class Attack:
 class Sandbox:
     """One environment. `home` is its VIRT_HOME, walkable by every uid."""
 
-    def __init__(
-        self, home: pathlib.Path, name: str, extra: Mapping[str, str | None] | None = None
-    ) -> None:
+    def __init__(self, home: pathlib.Path, name: str, extra: Mapping[str, str | None] | None = None) -> None:
         self.home, self.name = home, name
         self.path = home / ".sandboxes" / name
+        self.listen = 0  # a granted port that the server does not use, if there is one
         self.environment = {**os.environ, "VIRT_HOME": str(home), "NO_COLOR": "1"}
         for key, value in (extra or {}).items():
             if value is None:

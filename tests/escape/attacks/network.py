@@ -3,11 +3,10 @@
 import ctypes
 import os
 import socket
-import struct
 import threading
 import time
 
-from kernel import UNSPEC, address_call, libc, main, name_of, outcome, raw, sockaddr, tcp
+from kernel import UNSPEC, address_call, libc, main, outcome, raw, sockaddr, tcp
 
 MSG_FASTOPEN, MSG_OOB = 0x20000000, 1
 AF_UNIX, AF_INET = 1, 2
@@ -175,7 +174,7 @@ def reuse_accepted(listen, denied):
         server.bind(("127.0.0.1", listen))
         server.listen(8)
         print("listening", flush=True)
-        sock, peer = server.accept()
+        sock, _ = server.accept()
         with sock:
             found = {"accepted": reuse(sock, denied), "options": {}, "ioctls": {}}
             options = {
@@ -210,6 +209,7 @@ def reuse_accepted(listen, denied):
 
 def fast_open(port, granted):
     """MSG_FASTOPEN connects without connect(2)."""
+
     class Vector(ctypes.Structure):
         _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
@@ -320,11 +320,15 @@ def udp(host, port):
     return found
 
 
+def opened(*what):
+    return outcome(lambda: socket.socket(*what).close())
+
+
 def families():
     """Sockets of every family; and those of the three that there are."""
     found = {}
     for family in range(46):
-        kinds = [outcome(lambda kind=kind: socket.socket(family, kind).close()) for kind in (1, 2, 3, 5)]
+        kinds = [opened(family, kind) for kind in (1, 2, 3, 5)]
         found[str(family)] = kinds
     protocols = {}
     for name, kind, protocol in (
@@ -337,7 +341,7 @@ def families():
         ("TCP", 1, 6),
         ("UDP", 2, 17),
     ):
-        protocols[name] = outcome(lambda: socket.socket(2, kind, protocol).close())
+        protocols[name] = opened(2, kind, protocol)
     return {"families": found, "protocols": protocols}
 
 
@@ -398,6 +402,5 @@ def hold(slow):
     return connect(["127.0.0.1", slow])
 
 
-assert name_of and struct
 if __name__ == "__main__":
     main(globals())

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 
-from kernel import libc, main, outcome, raw
+from kernel import main, outcome, raw
 
 CLONE_NEW = {
     "NEWNS": 0x00020000,
@@ -24,7 +24,7 @@ CLONE_NEW = {
 
 
 def _status(pid):
-    with open("/proc/%s/status" % pid) as file:
+    with open(f"/proc/{pid}/status") as file:
         return dict(line.rstrip("\n").split(":\t", 1) for line in file)
 
 
@@ -214,6 +214,5 @@ def wait():
     threading.Event().wait()
 
 
-assert libc
 if __name__ == "__main__":
     main(globals())

@@ -1,0 +1,23 @@
+# shellcheck shell=bash
+# Usage: logs NAME [OPTION…]
+#
+# Shows the last lines that a server wrote.
+#
+#   -f, --follow             go on showing new lines, until Ctrl-C
+#   -n, --lines NUMBER       how many of the lines there are (default 50)
+#
+# Examples:
+#   logs dev -f
+
+verb_logs() {
+    local lines=${FLAG[lines]-50} log
+    [[ $lines =~ ^[0-9]{1,9}$ ]] || flags_wrong "--lines is a number, not '$lines'"
+    state_find "$1"
+    log=$ENV_DIR/logs/service.log
+    if [[ -n ${FLAG[follow]-} ]]; then
+        # By name: the log is rotated. Silent about a file that is not there yet.
+        exec tail -n "$lines" -F -- "$log" 2>/dev/null
+    fi
+    [[ -f $log ]] || die "$EXIT_STATE" "'$1' has written no log yet" "$VIRT_PROGRAM run $1"
+    exec tail -n "$lines" -- "$log"
+}

@@ -1,0 +1,254 @@
+"""The file system: the guest sees what is granted, as it is granted, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterator
+
+import canary
+import pytest
+from conftest import needs_root
+from sandbox import Sandbox, give, owner_uid
+
+
+def test_01_a_file_that_is_not_granted_does_not_exist(
+    sandbox: Sandbox, secret: pathlib.Path, trees: pathlib.Path
+) -> None:
+    home = pathlib.Path.home()
+    paths = [str(secret), "/etc/shadow", str(home / ".ssh"), "/root", str(sandbox.path), "/home"]
+    assert sandbox.guest("files", "outcomes", *paths) == dict.fromkeys(paths, "ENOENT")
+    assert sandbox.guest("files", "read", "/ro/old")["text"] == "old\n"
+
+
+def test_01_the_manifest_the_plan_and_the_password_are_not_visible(sandbox: Sandbox) -> None:
+    paths = ["/config/plan", "/config/capabilities.json", "/config/pgpass", "/run", "/env"]
+    assert sandbox.guest("files", "outcomes", *paths) == dict.fromkeys(paths, "ENOENT")
+
+
+def test_02_a_read_only_grant_cannot_be_changed(sandbox: Sandbox, trees: pathlib.Path) -> None:
+    before = (trees / "ro/old").stat()
+    assert set(sandbox.guest("files", "change", "/ro").values()) == {"EROFS"}
+    after = (trees / "ro/old").stat()
+    assert (before.st_mtime, before.st_mode, before.st_size) == (
+        after.st_mtime,
+        after.st_mode,
+        after.st_size,
+    )
+
+
+def test_02_a_writable_grant_can_be_changed_and_the_host_sees_it(
+    sandbox: Sandbox, trees: pathlib.Path
+) -> None:
+    place = trees / "rw/changes"
+    place.mkdir()
+    (place / "old").write_text("old\n")
+    give(place)
+    assert set(sandbox.guest("files", "change", "/rw/changes").values()) == {"ok"}
+    assert stat.S_IMODE((place / "moved").stat().st_mode) == 0o600
+    assert (place / "moved").stat().st_size == 0
+    assert (place / "new").stat().st_uid == owner_uid()
+
+
+def test_02_the_servers_programs_and_the_system_are_read_only(sandbox: Sandbox) -> None:
+    done = sandbox.shell("/bin/sh", "-c", "for d in / /usr /etc /config; do touch $d/x; done")
+    assert done.stderr.count("Read-only file system") == 4, done.stderr
+
+
+def test_03_a_read_only_mount_cannot_be_made_writable(sandbox: Sandbox) -> None:
+    for target in ("/ro", "/", "/usr"):
+        assert set(sandbox.guest("files", "remount", target).values()) == {"EPERM"}
+
+
+@pytest.fixture
+def host_mount() -> Iterator[list[pathlib.Path]]:
+    """Mount points made by a test on the host; unmounted after it."""
+    made: list[pathlib.Path] = []
+    yield made
+    for path in reversed(made):
+        subprocess.run(["umount", path], check=True)
+
+
+@needs_root
+def test_04_a_mount_nested_in_a_read_only_grant_is_read_only(
+    home: pathlib.Path, host_mount: list[pathlib.Path]
+) -> None:
+    tree = home / "outer"
+    (tree / "nested").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tree / "nested"], check=True)
+    host_mount.append(tree / "nested")
+    (tree / "nested/old").write_text("old\n")
+    give(tree)
+    it = Sandbox(home, "nested")
+    try:
+        it.create("--read", f"{tree}::/outer", "--write", f"{tree / 'nested'}::/inner")
+    except AssertionError:  # overlapping grants are refused: grant the outer one alone
+        it.create("--read", f"{tree}::/outer")
+    try:
+        it.run()
+        assert set(it.guest("files", "change", "/outer/nested").values()) == {"EROFS"}
+        assert it.guest("files", "read", "/outer/nested/old")["text"] == "old\n"
+    finally:
+        it.destroy()
+
+
+def test_05_a_link_out_of_a_writable_grant_leads_nowhere(
+    sandbox: Sandbox, trees: pathlib.Path, secret: pathlib.Path
+) -> None:
+    place = trees / "rw/links"
+    place.mkdir()
+    (place / "theirs").symlink_to(secret)
+    give(place)
+    found = sandbox.guest("files", "links", "/rw/links", str(secret))
+    assert found == {"theirs": "ENOENT", "mine": "ENOENT", "fine": "ok"}
+
+
+def test_06_dot_dot_stays_in_the_root(sandbox: Sandbox) -> None:
+    for start in ("/rw", "/ro/nested", "/tmp", "/proc/self"):
+        found = sandbox.guest("files", "climb", start)
+        assert found["root"] == found["path"] == found["chdir"] == found["descriptor"]
+        assert found["cwd"] == "/"
+        assert {"root", "home", "boot", "mnt", "sys", "var"}.isdisjoint(found["names"])
+
+
+def test_09_a_hard_link_does_not_cross_grants(sandbox: Sandbox, trees: pathlib.Path) -> None:
+    place = trees / "rw/hard"
+    place.mkdir()
+    (place / "old").write_text("old\n")
+    give(place)
+    found = sandbox.guest("files", "hard_links", "/ro", "/rw/hard")
+    assert found == {"across": "EXDEV", "within": "ok"}
+
+
+def test_10_a_setuid_program_in_a_writable_grant_gains_nothing(sandbox: Sandbox, trees: pathlib.Path) -> None:
+    program = trees / "rw/setuid"
+    shutil.copy("/usr/bin/id", program)
+    give(program)
+    program.chmod(0o4755)
+    done = sandbox.shell("/rw/setuid")
+    assert done.returncode == 126 and "Permission denied" in done.stderr
+    assert sandbox.shell("id", "-u").stdout == "1000\n"
+
+
+def test_11_a_writable_grant_holds_no_programs(sandbox: Sandbox, trees: pathlib.Path) -> None:
+    assert sandbox.guest("files", "execute", "/rw") == {"grant": "EACCES", "system": 0}
+    assert sandbox.guest("files", "execute", "/tmp") == {"grant": "EACCES", "system": 0}
+
+
+def test_12_no_device_can_be_made(sandbox: Sandbox) -> None:
+    assert sandbox.guest("files", "make_device", "/rw") == {
+        "mknodat": "EPERM",
+        "open_by_handle_at": "EPERM",
+        "setxattr": "EPERM",
+    }
+
+
+def test_13_dev_holds_what_is_listed_and_nothing_else(sandbox: Sandbox) -> None:
+    devices = sandbox.guest("files", "devices")
+    nodes = {name for name, kind in devices.items() if kind == "0o20"}
+    assert nodes == {"null", "zero", "full", "random", "urandom", "tty"}
+    assert set(devices) - nodes <= {"fd", "stdin", "stdout", "stderr", "shm"}
+
+
+def test_15_the_kernels_settings_are_absent(sandbox: Sandbox) -> None:
+    paths = [
+        f"/proc/{name}"
+        for name in ("sys", "kallsyms", "keys", "kcore", "sysrq-trigger", "modules", "net", "cgroups")
+    ]
+    assert sandbox.guest("files", "outcomes", *paths) == dict.fromkeys(paths, "ENOENT")
+    assert sandbox.guest("files", "outcomes", "/proc/self/status") == {"/proc/self/status": "ok"}
+    assert sandbox.guest("files", "outcomes", "/sys") == {"/sys": "ENOENT"}
+
+
+def test_16_pid_1_cannot_be_looked_into(sandbox: Sandbox) -> None:
+    names = ("root", "exe", "mem", "fd", "cwd", "environ", "maps")
+    attacked = [f"/proc/1/{name}" for name in names]
+    assert sandbox.guest("files", "proc", *attacked) == dict.fromkeys(attacked, "EACCES")
+    own = [f"/proc/self/{name}" for name in names]
+    assert sandbox.guest("files", "proc", *own) == dict.fromkeys(own, "ok")
+
+
+@needs_root
+def test_17_a_later_mount_of_the_host_is_invisible(
+    sandbox: Sandbox, trees: pathlib.Path, host_mount: list[pathlib.Path]
+) -> None:
+    late = trees / "ro/late"
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", late], check=True)
+    host_mount.append(late)
+    (late / "secret").write_text("secret\n")
+    late.chmod(0o755)
+    found = sandbox.guest("files", "outcomes", "/ro/late", "/ro/late/secret")
+    assert found == {"/ro/late": "EISDIR", "/ro/late/secret": "ENOENT"}
+
+
+def test_18_the_list_of_mounts_names_nothing_of_the_host(sandbox: Sandbox, trees: pathlib.Path) -> None:
+    mounts = sandbox.guest("files", "mounts")
+    own = re.compile(
+        r"/|/(usr|opt/engine|config|sock|data|tmp|proc|ro|rw|attacks|python|bin|sbin|lib\w*)(/.*)?"
+        r"|/dev/(null|zero|full|random|urandom|tty|shm)"
+    )
+    assert [place for _, place, _, _ in mounts if not own.fullmatch(place)] == []
+    assert {"/ro", "/rw"} <= {place for _, place, _, _ in mounts}
+    # The options of a mount are ours to choose; they must not tell where we are on the host.
+    assert [tail for _, _, _, tail in mounts if str(sandbox.home) in tail] == []
+    writable = {place for _, place, options, _ in mounts if "rw" in options.split(",")}
+    assert {place for place in writable if not place.startswith(("/dev/", "/proc"))} == {
+        "/data",
+        "/rw",
+        "/sock",
+        "/tmp",
+    }
+
+
+def test_19_a_host_socket_in_a_read_only_grant_cannot_be_reached(
+    sandbox: Sandbox, trees: pathlib.Path
+) -> None:
+    hidden, open_ = canary.unix(trees / "ro/socket"), canary.unix(trees / "rw/socket")
+    os.symlink("/ro/socket", trees / "rw/way")
+    try:
+        found = sandbox.guest("files", "unix_connect", "/ro/socket", "/rw/way", "/rw/socket")
+        assert found == {
+            "/ro/socket": "EACCES",
+            "/rw/way": "EACCES",
+            "/rw/socket": "ok",
+            "datagram": "ESOCKTNOSUPPORT",
+            "datagram pair": "ESOCKTNOSUPPORT",
+            "packet": "ok",
+            "packet went to the peer": True,
+        }
+        assert hidden.silent() and open_.heard
+    finally:
+        hidden.close()
+        open_.close()
+
+
+def test_50_a_descriptor_passed_to_exec_gives_no_more_than_it_says(
+    sandbox: Sandbox, home: pathlib.Path
+) -> None:
+    """The caller's standard input is a file of the host, opened for reading."""
+    path = home / "passed"
+    path.write_text("passed\n")
+    give(path)
+    with path.open() as file:
+        found = sandbox.guest("files", "standard_input", stdin=file)
+    assert found.pop("text") == "passed\n"
+    assert "ok" not in found.values(), found
+    assert path.read_text() == "passed\n"
+
+
+def test_50_a_directory_passed_to_exec_is_no_way_out(sandbox: Sandbox, home: pathlib.Path) -> None:
+    fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        attack = sandbox.attack("files", "standard_input", stdin=fd)
+        code = attack.process.wait(30)
+        if code == 0:
+            found = attack.result()
+            assert found["climb"] != "ok" and found["chdir"] != "ok", found
+        else:
+            assert code == 125, attack.error()
+    finally:
+        os.close(fd)
