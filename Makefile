@@ -1,6 +1,6 @@
 # Every target is described by the comment after its name; `make` prints them.
 PYTHON = .venv/bin/python3 -I
-SHELL_FILES = $(shell grep -rlsE '^\#!.*(ba)?sh|^\# shellcheck shell=' --include='*' *.sh bin lib tests .ci)
+SHELL_FILES = $(shell grep -rlE "^\#!.*(bats|sh)$$|^\# shellcheck shell=" *.sh bin lib templates tests .ci)
 
 .PHONY: help demo test lint escape bench clean
 .DEFAULT_GOAL := help
@@ -21,6 +21,7 @@ lint: ## shellcheck, shfmt, ruff, mypy --strict
 	$(PYTHON) -m ruff check pyhelpers tests
 	$(PYTHON) -m ruff format --check pyhelpers tests
 	$(PYTHON) -m mypy
+	cd pyhelpers && ../$(PYTHON) -m mypy --config-file ../pyproject.toml -p launch
 
 escape: ## the escape tests alone, as a table
 	bin/bootstrap --dev

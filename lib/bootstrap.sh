@@ -22,17 +22,12 @@ bootstrap_say() {
     [[ -n $quiet ]] || printf 'setting up .venv (once): %s\n' "$1"
 }
 
-# Sets `owner`, the prefix of every step that writes: under sudo, .venv belongs to the caller
-# unless the checkout is not theirs to write.
+# Root writes in a checkout of another user's, sudo's caller's above all, as that user only.
 bootstrap_owner() {
-    owner=(env)
-    [[ $EUID -eq 0 && ${SUDO_UID-0} =~ ^[1-9][0-9]*$ && ${SUDO_GID-} =~ ^[0-9]+$ ]] || return 0
-    local entry home
-    entry=$(getent passwd "$SUDO_UID")
-    IFS=: read -r _ _ _ _ _ home _ <<<"$entry"
-    local prefix=(setpriv "--reuid=$SUDO_UID" "--regid=$SUDO_GID" --init-groups
-        env -u XDG_CACHE_HOME "HOME=$home")
-    if "${prefix[@]}" test -w "$VIRT_ROOT"; then owner=("${prefix[@]}"); fi
+    local facts uid gid
+    facts=$(stat -c '%u %g' -- "$VIRT_ROOT")
+    read -r uid gid <<<"$facts"
+    if ((EUID == 0 && uid != 0)); then owner_act_as "$uid" "$gid"; fi
 }
 
 # Was .venv made from the lock as it is now? $1: "" or -dev.
@@ -49,7 +44,7 @@ bootstrap_runs() {
 bootstrap_mark() {
     bootstrap_is_current "$1" && [[ ! requirements$1.lock -nt $venv/.complete$1 ]] && return 0
     # shellcheck disable=SC2016 # $1 and $2 are for the inner bash
-    "${owner[@]}" bash -c 'cksum <"$1" >"$2.new" && mv -f -- "$2.new" "$2"' \
+    "${AS_OWNER[@]}" bash -c 'cksum <"$1" >"$2.new" && mv -f -- "$2.new" "$2"' \
         mark "requirements$1.lock" "$venv/.complete$1"
 }
 
@@ -66,12 +61,12 @@ bootstrap_is_usable() {
 bootstrap_python() {
     local candidate uid=${VIRT_GUEST_UID:-60913}
     if [[ -n ${VIRT_PYTHON-} ]]; then
-        bootstrap_is_usable "$VIRT_PYTHON" "${owner[@]}" ||
+        bootstrap_is_usable "$VIRT_PYTHON" "${AS_OWNER[@]}" ||
             die "$EXIT_HOST" "VIRT_PYTHON=$VIRT_PYTHON is not a Python 3.9 or later with ctypes, ssl and venv" \
                 "unset VIRT_PYTHON"
         return 0
     fi
-    if [[ $EUID -eq 0 && ${owner[0]} == env ]]; then
+    if [[ $EUID -eq 0 && ${AS_OWNER[0]} == command ]]; then
         # The runtime becomes the guest's uid, which cannot reach a Python below /root.
         for candidate in python3 /usr/bin/python3; do
             bootstrap_is_usable "$candidate" \
@@ -79,7 +74,7 @@ bootstrap_python() {
         done
     fi
     for candidate in python3 /usr/bin/python3; do
-        bootstrap_is_usable "$candidate" "${owner[@]}" && return 0
+        bootstrap_is_usable "$candidate" "${AS_OWNER[@]}" && return 0
     done
     die "$EXIT_HOST" "neither python3 on PATH nor /usr/bin/python3 is Python 3.9 or later with ctypes, ssl and venv" \
         "sudo apt-get install python3"
@@ -99,10 +94,10 @@ bootstrap_venv() {
         rm -rf -- "$venv"
     fi
     bootstrap_say "Python $version from $python"
-    "${owner[@]}" mkdir -- "$venv" 2>/dev/null ||
+    "${AS_OWNER[@]}" mkdir -- "$venv" 2>/dev/null ||
         die "$EXIT_STATE" "cannot write in $VIRT_ROOT" "git clone $(printf %q "$VIRT_ROOT") ~/virtualize"
-    "${owner[@]}" touch -- "$venv/.virt-owned"
-    "${owner[@]}" "$python" -I -m venv --copies --without-pip "$venv"
+    "${AS_OWNER[@]}" touch -- "$venv/.virt-owned"
+    "${AS_OWNER[@]}" "$python" -I -m venv --copies --without-pip "$venv"
     bootstrap_runs ||
         die "$EXIT_HOST" "a copy of $python does not run" "VIRT_PYTHON=/usr/bin/python3 bin/bootstrap"
 }
@@ -116,8 +111,8 @@ bootstrap_install() {
         pip_wheel=$REPLY
     fi
     bootstrap_say "fetching the packages of $lock_file"
-    # Captured, not sent to a file: under sudo a redirection would make root's file in .venv.
-    said=$("${owner[@]}" "$venv/bin/python3" -I "$pip_wheel/pip" install --quiet --retries 2 \
+    # Captured, not sent to a file: as root a redirection would make root's file in .venv.
+    said=$("${AS_OWNER[@]}" "$venv/bin/python3" -I "$pip_wheel/pip" install --quiet --retries 2 \
         --require-hashes --no-deps --only-binary ":all:" -r "$lock_file" 2>&1) &&
         return 0
     case $said in

@@ -54,6 +54,18 @@ output_fields() {
     done
 }
 
+# Sets REPLY to SECONDS since 1970 as a local date and time; empty if there are none.
+output_time() {
+    REPLY=''
+    [[ ! $1 =~ ^[0-9]+ ]] || printf -v REPLY '%(%F %H:%M:%S)T' "${BASH_REMATCH[0]}"
+}
+
+# Sets REPLY to BYTES in MiB; empty if there are none.
+output_mebibytes() {
+    REPLY=''
+    [[ ! $1 =~ ^[0-9]+$ ]] || REPLY="$(($1 / 1048576)).$(($1 % 1048576 * 10 / 1048576)) MiB"
+}
+
 # Prints a table of COLUMNS columns, the first row being its head. States are coloured on a
 # terminal.
 output_table() {

@@ -18,7 +18,7 @@ record_read() {
     core_fields "$1/run/state"
     if record_is_alive; then
         STATE=${FIELDS[status]}
-    elif [[ ${FIELDS[format]-} != 1 || ! -f $1/config/plan ]]; then
+    elif [[ ${FIELDS[format]-} != 1 ]] || ! backend_is_whole "$1"; then
         STATE=damaged
     elif [[ -n ${FIELDS[status]-} ]]; then
         STATE=crashed

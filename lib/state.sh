@@ -26,8 +26,7 @@ state_find() {
 state_missing() {
     record_names
     core_nearest "$ENV_NAME" ${ENVIRONMENTS[@]+"${ENVIRONMENTS[@]}"}
-    die "$EXIT_MISSING" "no environment '$ENV_NAME' in $VIRT_BASE${REPLY:+: did you mean $REPLY?}" \
-        "$VIRT_PROGRAM ${REPLY:+$VIRT_VERB }${REPLY:-list}"
+    die "$EXIT_MISSING" "no environment '$ENV_NAME' in $VIRT_BASE${REPLY:+: did you mean $REPLY?}" "$VIRT_PROGRAM list"
 }
 
 # As state_find, and alone: waits up to SECONDS for another command to end. The descriptor is

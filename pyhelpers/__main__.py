@@ -10,7 +10,7 @@ from typing import NoReturn
 # Run as a file with -I, so the package's parent is not on the path.
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from pyhelpers.errors import FAILED, USAGE, Problem, plain  # noqa: E402
+from pyhelpers.errors import FAILED, USAGE, Problem, plain
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,13 +7,17 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, Union
 
-from pyhelpers.errors import STATE, USAGE, Problem, shown
+from pyhelpers.errors import Problem, malformed, refused
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
+_LISTEN_FORM = "IP:PORT or [IPv6]:PORT, such as 127.0.0.1:5432"
+_CONNECT_FORM = "IP:PORT, CIDR:PORT (IPv6 in brackets) or unix:PATH, such as 10.1.0.0/16:443"
+
 _FORM = re.compile(r"(?:\[(?P<six>[^\[\]]*)\]|(?P<four>[^\[\]:]*)):(?P<port>[^:]*)")
 _PORT = re.compile(r"[1-9][0-9]{0,4}")
+_PREFIX = re.compile(r"[^/]*(?:/[0-9]{1,3})?")  # a mask in bits; ipaddress takes a netmask too
 
 
 class Listen(NamedTuple):
@@ -42,47 +46,56 @@ class UnixSocket(NamedTuple):
 def parse_port(text: str, at: str) -> int:
     """A port from its digits; Problem for 0, 65536, signs, blanks and leading zeros."""
     if not _PORT.fullmatch(text) or int(text) > 65535:
-        raise Problem(USAGE, f"{at}: port {shown(text)}: expected a number from 1 to 65535")
+        raise malformed(at, text, "a port from 1 to 65535")
     return int(text)
 
 
-def _split(text: str, at: str, form: str) -> tuple[str, bool, str]:
+def _split(text: str, at: str, form: str) -> tuple[str, int, int]:
+    """The literal, its IP version as the brackets say, and the port."""
     match = _FORM.fullmatch(text)
     if not match:
-        raise Problem(USAGE, f"{at}: {shown(text)}: expected {form}")
-    six = match["six"]
-    return (six if six is not None else match["four"]), six is not None, match["port"]
+        raise malformed(at, text, form)
+    port = parse_port(match["port"], at)
+    return (match["four"], 4, port) if match["six"] is None else (match["six"], 6, port)
 
 
-def _refuse_mapped(ip: Address, text: str, at: str) -> None:
+def _odd_ipv6(ip: Address, text: str, at: str) -> Problem | None:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped:
-            raise Problem(USAGE, f"{at}: {shown(text)}: expected the IPv4 form, {ip.ipv4_mapped}")
+            return malformed(at, text, f"the IPv4 form, {ip.ipv4_mapped}")
         if getattr(ip, "scope_id", None):
-            raise Problem(USAGE, f"{at}: {shown(text)}: expected an address without a zone")
+            return malformed(at, text, "an address without a zone")
+    return None
 
 
 def parse_listens(entries: Sequence[str], at: str) -> list[Listen]:
     """The addresses to listen on. Raises Problem with the index of the offence."""
     found: list[Listen] = []
     for index, text in enumerate(entries):
-        here = f"{at}[{index}]"
-        literal, bracketed, digits = _split(text, here, "IP:PORT or [IPv6]:PORT, such as 127.0.0.1:5432")
-        try:
-            ip = ipaddress.ip_address(literal)
-        except ValueError:
-            raise Problem(USAGE, f"{here}: {shown(literal)} is not a literal address: expected one such as 127.0.0.1 or [::1]") from None
-        if bracketed != (ip.version == 6):
-            raise Problem(USAGE, f"{here}: {shown(text)}: expected IP:PORT or [IPv6]:PORT")
-        _refuse_mapped(ip, text, here)
-        if ip.is_multicast or ip == ipaddress.IPv4Address("255.255.255.255"):
-            raise Problem(USAGE, f"{here}: {shown(text)}: no connection can be made to a multicast or broadcast address")
-        entry = Listen(ip, parse_port(digits, here))
+        entry = _listen(text, f"{at}[{index}]")
         for other in found:
-            if (other.ip.version, other.port) == (ip.version, entry.port):
-                raise Problem(STATE, f"{here}: {entry} has the family and port of {other}: expected one listener of each")
+            if (other.ip.version, other.port) == (entry.ip.version, entry.port):
+                raise refused(
+                    f"{at}[{index}]", text, f"has the family and port of {other}: one of them is enough"
+                )
         found.append(entry)
     return found
+
+
+def _listen(text: str, at: str) -> Listen:
+    literal, version, port = _split(text, at, _LISTEN_FORM)
+    try:
+        ip = ipaddress.ip_address(literal)
+    except ValueError:
+        raise malformed(at, literal, "a literal address, such as 127.0.0.1 or [::1]") from None
+    if version != ip.version:
+        raise malformed(at, text, _LISTEN_FORM)
+    if ip.is_multicast or ip == ipaddress.IPv4Address("255.255.255.255"):
+        raise malformed(at, text, "an address of one host")
+    odd = _odd_ipv6(ip, text, at)
+    if odd:
+        raise odd
+    return Listen(ip, port)
 
 
 def parse_connects(entries: Sequence[str], at: str) -> list[Connect]:
@@ -91,23 +104,28 @@ def parse_connects(entries: Sequence[str], at: str) -> list[Connect]:
     for index, text in enumerate(entries):
         if text.startswith("unix:"):
             continue
-        here = f"{at}[{index}]"
-        literal, bracketed, digits = _split(text, here, "IP:PORT, CIDR:PORT or unix:PATH")
-        try:
-            network = ipaddress.ip_network(literal, strict=False)
-            exact = ipaddress.ip_interface(literal).ip == network.network_address
-        except ValueError:
-            raise Problem(USAGE, f"{here}: {shown(literal)} is not a literal address or block: expected one such as 10.0.0.5 or 10.1.0.0/16") from None
-        if "/" in literal and not literal.rpartition("/")[2].isdigit():
-            raise Problem(USAGE, f"{here}: {shown(text)}: expected the block as ADDRESS/BITS")
-        if bracketed != (network.version == 6):
-            raise Problem(USAGE, f"{here}: {shown(text)}: expected IP:PORT, CIDR:PORT or [IPv6]:PORT")
-        if not exact:
-            raise Problem(USAGE, f"{here}: {shown(text)} has bits below its mask: expected {network}")
-        _refuse_mapped(network.network_address, text, here)
-        entry = Connect(network, parse_port(digits, here))
+        entry = _connect(text, f"{at}[{index}]")
         for other in found:
-            if other.port == entry.port and other.network.overlaps(network):
-                raise Problem(STATE, f"{here}: {shown(text)} overlaps with {other.network} on port {entry.port}: expected each address in one grant")
+            if other.port == entry.port and other.network.overlaps(entry.network):
+                raise refused(
+                    f"{at}[{index}]", text, f"overlaps with {other.network}, granted for that port too"
+                )
         found.append(entry)
     return found
+
+
+def _connect(text: str, at: str) -> Connect:
+    literal, version, port = _split(text, at, _CONNECT_FORM)
+    try:
+        network = ipaddress.ip_network(literal, strict=False)
+        address = ipaddress.ip_interface(literal).ip
+    except ValueError:
+        raise malformed(at, literal, "a literal address or block, such as 10.0.0.5 or 10.1.0.0/16") from None
+    if version != network.version or not _PREFIX.fullmatch(literal):
+        raise malformed(at, text, _CONNECT_FORM)
+    if address != network.network_address:
+        raise malformed(at, text, f"no bits below the mask, as {network}")
+    odd = _odd_ipv6(address, text, at)
+    if odd:
+        raise odd
+    return Connect(network, port)

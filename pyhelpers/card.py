@@ -56,7 +56,7 @@ class Card:
                 keep_trailing_newline=True,
                 trim_blocks=True,
                 lstrip_blocks=True,
-                autoescape=False,  # noqa: S701  # configuration files, not HTML
+                autoescape=False,  # configuration files, not HTML
             )
             self._jinja.filters.update(identifier=identifier, percent=percent, scram_sha_256=scram.verifier)
         return self._jinja
@@ -110,7 +110,9 @@ def percent(text: str) -> str:
 
 def engines() -> list[str]:
     """The engines that have a card."""
-    return sorted(name for name in os.listdir(_ENGINES) if os.path.isfile(os.path.join(_ENGINES, name, "engine.env")))
+    return sorted(
+        name for name in os.listdir(_ENGINES) if os.path.isfile(os.path.join(_ENGINES, name, "engine.env"))
+    )
 
 
 def load(engine: str) -> Card:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pyhelpers.errors import plain
 from pyhelpers.manifest import memory_bytes
 
 _LISTS = (("network", "listen"), ("network", "connect"), ("filesystem", "read"), ("filesystem", "write"))
-_MEASURES = {"memory": memory_bytes, "cpu": float, "pids": int}
+_MEASURES: dict[str, Callable[[Any], float]] = {"memory": memory_bytes, "cpu": float, "pids": int}
 _DEFAULTS = {"durability": "durable", "provider": "auto", "engine_version": "any"}
 
 

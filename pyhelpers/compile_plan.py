@@ -45,7 +45,7 @@ def _surroundings(provider: Provider, environment: dict[str, str]) -> Iterator[R
     for path, text in _ETC.items():
         yield "file", path, text
     path = f"{provider.programs}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    fixed = {"PATH": path, "HOME": "/tmp", "LANG": "C.UTF-8", "TZ": "UTC"}  # noqa: S108  # the guest's own
+    fixed = {"PATH": path, "HOME": "/tmp", "LANG": "C.UTF-8", "TZ": "UTC"}  # the guest's own
     for key, value in {**fixed, **environment}.items():
         yield "env", key, value
 
@@ -102,8 +102,8 @@ def _server_records(subject: Subject) -> Iterator[Record]:
     for grant in manifest.grants:
         yield "bind", grant.source, grant.target, "rw,noexec,grant" if grant.writable else "ro,exec,grant"
     yield "data", DATA
-    yield "tmpfs", "/tmp", str(min(_TMP_MOST, manifest.memory // 4))  # noqa: S108  # the guest's own
-    yield "tmpfs", "/dev/shm", str(card.value(server["shared_memory"], context))  # noqa: S108
+    yield "tmpfs", "/tmp", str(min(_TMP_MOST, manifest.memory // 4))  # the guest's own
+    yield "tmpfs", "/dev/shm", str(card.value(server["shared_memory"], context))
     yield from _surroundings(provider, {**card.texts(server["environment"], context), **manifest.environment})
     for key, value in card.texts(server["exec_environment"], context).items():
         yield "exec-env", key, value
@@ -121,7 +121,9 @@ def _server_records(subject: Subject) -> Iterator[Record]:
     yield "log", str(_LOG_CAP)
 
 
-def init_plan(card: Card, provider: Provider, context: dict[str, Any], template: str, step: dict[str, Any]) -> bytes:
+def init_plan(
+    card: Card, provider: Provider, context: dict[str, Any], template: str, step: dict[str, Any]
+) -> bytes:
     """The plan of one step that makes a template: no network, limits that no such step meets."""
     return format_plan(_init_records(card, provider, context, template, step))
 
@@ -138,8 +140,8 @@ def _init_records(
     yield "manifest", ""
     yield from _host_programs(provider)
     yield "data", DATA
-    yield "tmpfs", "/tmp", str(_TMP_MOST)  # noqa: S108  # the guest's own
-    yield "tmpfs", "/dev/shm", str(256 * _MB)  # noqa: S108
+    yield "tmpfs", "/tmp", str(_TMP_MOST)  # the guest's own
+    yield "tmpfs", "/dev/shm", str(256 * _MB)
     yield from _surroundings(provider, card.texts(card.data["server"]["environment"], context))
     yield "cwd", DATA
     yield ("argv", *card.argv(step["argv"], context))

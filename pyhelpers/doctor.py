@@ -64,7 +64,9 @@ def _findings(facts: Facts) -> Iterator[Finding]:
         "landlock",
         OK if facts.landlock >= _LANDLOCK_NET else LIMITED,
         f"ABI {facts.landlock}" if facts.landlock else "not in this kernel",
-        "a second layer below the broker" if facts.landlock >= _LANDLOCK_NET else "nothing changes: the first layer is complete",
+        "a second layer below the broker"
+        if facts.landlock >= _LANDLOCK_NET
+        else "nothing changes: the first layer is complete",
     )
     for limit in ("memory", "cpu", "pids"):
         yield _limit(facts, limit)
@@ -74,17 +76,21 @@ def _findings(facts: Facts) -> Iterator[Finding]:
         from pyhelpers.card import load
 
         mend = "" if servers else load(engine).data["provider"]["install"]
-        yield Finding(engine, OK if servers else LIMITED, "; ".join(servers) or "no server programs", "an engine", mend)
+        yield Finding(
+            engine, OK if servers else LIMITED, "; ".join(servers) or "no server programs", "an engine", mend
+        )
 
 
 def _user_namespaces(facts: Facts) -> Finding:
     subject, gives = "user namespaces", "the sandbox without root"
     if facts.user_namespaces:
-        return Finding(subject, OK, "created, and a mount inside worked", "the sandbox" if facts.root else gives)
+        return Finding(
+            subject, OK, "created, and a mount inside worked", "the sandbox" if facts.root else gives
+        )
     if facts.container in ("docker", "podman"):
         # The engine's default profile forbids unshare, and its masked /proc forbids a new one.
-        options = "--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined"
-        command = f"{facts.container} run {options} …"
+        lifted = ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined")
+        command = f"{facts.container} run {' '.join(f'--security-opt {option}' for option in lifted)} …"
         return Finding(subject, MISSING, f"forbidden in this {facts.container} container", gives, command)
     setting = facts.settings.get
     if setting("kernel/apparmor_restrict_unprivileged_userns") == "1":
@@ -100,7 +106,9 @@ def _user_namespaces(facts: Facts) -> Finding:
     if setting("user/max_user_namespaces") == "0":
         command = "sudo sysctl -w user.max_user_namespaces=15000"
         return Finding(subject, MISSING, "user.max_user_namespaces is 0", gives, command)
-    return Finding(subject, MISSING, "forbidden, by no setting that is known here", gives, "" if facts.root else "sudo")
+    return Finding(
+        subject, MISSING, "forbidden, by no setting that is known here", gives, "" if facts.root else "sudo"
+    )
 
 
 def _broker(facts: Facts) -> Finding:
@@ -109,7 +117,9 @@ def _broker(facts: Facts) -> Finding:
         return Finding(subject, MISSING, "no libseccomp.so.2", gives, "sudo apt-get install libseccomp2")
     found = f"libseccomp {'.'.join(map(str, facts.libseccomp))}"
     if facts.libseccomp < (2, 5, 0):
-        return Finding(subject, MISSING, f"{found}: 2.5 or later is needed", gives, "sudo apt-get install libseccomp2")
+        return Finding(
+            subject, MISSING, f"{found}: 2.5 or later is needed", gives, "sudo apt-get install libseccomp2"
+        )
     if facts.seccomp_actions and "user_notif" not in facts.seccomp_actions.split():
         return Finding(subject, MISSING, "the kernel has no seccomp notifications", gives)
     return Finding(subject, OK, found, gives)
@@ -120,7 +130,9 @@ def _ptrace(facts: Facts) -> Finding:
     gives = "the broker reads the addresses that the guest asks for"
     if scope == "3":
         # The value 3 lasts until the next boot (Documentation/admin-guide/LSM/Yama.rst).
-        mend = "sudo sed -i '/kernel.yama.ptrace_scope/d' /etc/sysctl.conf /etc/sysctl.d/*.conf && sudo reboot"
+        mend = (
+            "sudo sed -i '/kernel.yama.ptrace_scope/d' /etc/sysctl.conf /etc/sysctl.d/*.conf && sudo reboot"
+        )
         return Finding("ptrace", MISSING, "kernel.yama.ptrace_scope is 3: forbidden to all", gives, mend)
     return Finding("ptrace", OK, f"kernel.yama.ptrace_scope is {scope}" if scope else "no Yama", gives)
 
@@ -159,7 +171,11 @@ def doctor(*, as_json: bool) -> int:
     runs = all(finding.state != MISSING for finding in findings)
     if as_json:
         rows = [finding._asdict() for finding in findings]
-        print(json.dumps({"version": 1, "sandbox_runs": runs, "facts": facts._asdict(), "findings": rows}, indent=2))
+        print(
+            json.dumps(
+                {"version": 1, "sandbox_runs": runs, "facts": facts._asdict(), "findings": rows}, indent=2
+            )
+        )
         return 0 if runs else HOST
     where = f", in {facts.container}" if facts.container else ""
     print(f"{plain(facts.distribution)}, Linux {plain(facts.kernel)}{where}\n")

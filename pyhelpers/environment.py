@@ -86,7 +86,7 @@ def _load_checked(raw: bytes, source: str, name: str, grounds: Grounds, card: ca
 
 
 def compile_new(arguments: argparse.Namespace) -> int:
-    """`compile`: fill the staging directory. Returns NO_TEMPLATE, having written nothing, if that is missing."""
+    """`compile`: fill the staging directory; NO_TEMPLATE, nothing written, if there is no template."""
     base, staging = os.path.abspath(arguments.base), os.path.abspath(arguments.staging)
     directory = os.path.join(base, arguments.name)
     card = cards.load(arguments.engine)
@@ -106,8 +106,11 @@ def compile_new(arguments: argparse.Namespace) -> int:
             manifest = _from_flags(arguments, card, port, base)
         elif arguments.port is not None and all(entry.port != port for entry in manifest.listens):
             raise Problem(USAGE, f"port {port} is in none of the --listen addresses")
-        otherwise = f"{os.environ.get('VIRT_PROGRAM', 'wasm_style_sandbox.sh')} create {card.name} {arguments.name} auto"
-        warnings = [text for entry in manifest.listens for text in registry.check(entry, directory, otherwise)]
+        program = os.environ.get("VIRT_PROGRAM", "wasm_style_sandbox.sh")
+        otherwise = f"{program} create {card.name} {arguments.name} auto"
+        warnings = [
+            text for entry in manifest.listens for text in registry.check(entry, directory, otherwise)
+        ]
         registry.reserve([entry.port for entry in manifest.listens], directory, staging)
     context = environment_context(card, manifest, provider, directory, secrets.token_urlsafe(24))
     subject = Subject(card, manifest, provider, directory, template, layer, context)
@@ -136,7 +139,7 @@ def make_template(arguments: argparse.Namespace) -> int:
 
 
 def _fill(staging: str, subject: Subject, uid: int, gid: int) -> None:
-    card, manifest = subject.card, subject.manifest
+    manifest = subject.manifest
     for name in ("bin", "config", "config/server", "data", "work", "sock", "logs", "run"):
         os.mkdir(os.path.join(staging, name), 0o700)
     for name, content in _rendered(subject).items():
@@ -189,9 +192,11 @@ def _record(subject: Subject, kept: Mapping[str, str]) -> dict[str, str]:
 
 
 def _rendered(subject: Subject) -> dict[str, bytes]:
-    """The files that templates make, by their path in the environment. Only config/server enters the guest."""
+    """The files made from templates, by their path; only config/server enters the guest."""
     card, context = subject.card, subject.context
-    files = {f"config/server/{name}": card.file(source, context) for name, source in card.data["config"].items()}
+    files = {
+        f"config/server/{name}": card.file(source, context) for name, source in card.data["config"].items()
+    }
     files.update({f"config/{name}": text for name, text in card.texts(card.data["private"], context).items()})
     encoded = {name: text.encode() for name, text in files.items()}
     encoded["env"] = format_pairs(_variables(subject))
@@ -240,7 +245,9 @@ def recompile(arguments: argparse.Namespace) -> int:
     card = cards.load(record["engine"])
     source = os.path.join(directory, _MANIFEST)
     try:
-        manifest = _load_checked(strict_json.read_regular(source), plain(source), name, _grounds(base, name), card)
+        manifest = _load_checked(
+            strict_json.read_regular(source), plain(source), name, _grounds(base, name), card
+        )
     except Problem as problem:
         # In a file, a wrong form is no wrong usage of the command.
         problem.code = STATE
@@ -276,8 +283,10 @@ def _compiled(directory: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _same_data_provider(card: cards.Card, manifest: Manifest, record: Mapping[str, str]) -> providers.Provider:
-    """The programs to run existing data with: the recorded ones if they are there, else any that can read it."""
+def _same_data_provider(
+    card: cards.Card, manifest: Manifest, record: Mapping[str, str]
+) -> providers.Provider:
+    """The programs to run existing data with: the recorded ones, else any that can read it."""
     made_by = providers.data_version(card, record["version"])
     wanted = manifest.engine_version or made_by
     found = None
@@ -288,6 +297,12 @@ def _same_data_provider(card: cards.Card, manifest: Manifest, record: Mapping[st
                 return provider
             found = found or provider
     if found is None:
-        what = f"{card.title} {wanted}" if wanted == made_by else f"{card.title} {wanted} that reads data of {made_by}"
-        raise Problem(HOST, f"no server programs of {what} are left on this host", card.data["provider"]["install"])
+        what = (
+            f"{card.title} {wanted}"
+            if wanted == made_by
+            else f"{card.title} {wanted} that reads data of {made_by}"
+        )
+        raise Problem(
+            HOST, f"no server programs of {what} are left on this host", card.data["provider"]["install"]
+        )
     return found

@@ -36,3 +36,13 @@ def shown(value: object) -> str:
 def plain(text: str) -> str:
     """A path or name as it is if it is harmless to print, else as `shown`."""
     return text if text.isprintable() and text.isascii() and len(text) <= 4096 else shown(text)
+
+
+def malformed(at: str, value: object, expected: str) -> Problem:
+    """The problem of a value in a wrong form; `at` is its place."""
+    return Problem(USAGE, f"{at}: {shown(value)}: expected {expected}")
+
+
+def refused(at: str, value: object, why: str) -> Problem:
+    """The problem of a value that is refused whatever its form."""
+    return Problem(STATE, f"{at}: {shown(value)} {why}")

@@ -15,8 +15,14 @@ _MANIFEST = "config/capabilities.json"
 
 # What holds each kind of grant, and what happens to everything that is not granted.
 _ENFORCED = {
-    "network.listen": ("any other address and port stays inside", "empty network namespace; the broker binds the manifest's address"),
-    "network.connect": ("everything else: network unreachable", "empty network namespace; the broker connects"),
+    "network.listen": (
+        "any other address and port stays inside",
+        "empty network namespace; the broker binds the manifest's address",
+    ),
+    "network.connect": (
+        "everything else: network unreachable",
+        "empty network namespace; the broker connects",
+    ),
     "filesystem.read": ("everything else does not exist inside", "mount namespace; read-only mounts"),
     "filesystem.write": ("everything else is read-only or absent", "mount namespace; noexec, nosuid, nodev"),
 }
@@ -155,8 +161,15 @@ def _limits(manifest: dict[str, Any], live: dict[str, str]) -> dict[str, dict[st
     found: dict[str, dict[str, Any]] = {}
     for limit, keys in read_back.items():
         values = {name: _decimal(live[key]) for name, key in keys.items() if key in live}
-        whole = {name: int(value) for name, value in values.items() if value is not None and value.is_integer()}
-        found[limit] = {"wanted": wanted.get(limit), "mechanism": live.get(f"limit.{limit}"), **values, **whole}
+        whole = {
+            name: int(value) for name, value in values.items() if value is not None and value.is_integer()
+        }
+        found[limit] = {
+            "wanted": wanted.get(limit),
+            "mechanism": live.get(f"limit.{limit}"),
+            **values,
+            **whole,
+        }
     return found
 
 
@@ -214,7 +227,12 @@ def _print_report(found: dict[str, Any]) -> None:
     )
     print()
     rows = [
-        (item["capability"], "\n".join(map(plain, item["granted"])) or "nothing", item["denied"], item["enforced_by"])
+        (
+            item["capability"],
+            "\n".join(map(plain, item["granted"])) or "nothing",
+            item["denied"],
+            item["enforced_by"],
+        )
         for item in found["capabilities"]
     ]
     print_table(("CAPABILITY", "GRANTED", "OTHERWISE", "ENFORCED BY"), rows)
@@ -267,7 +285,9 @@ def _live_words(limit: str, item: dict[str, Any]) -> str:
         return ""
     words = []
     if limit == "memory":
-        words = [f"{name} {size(item[name])}" for name in ("limit", "used", "peak") if item.get(name) is not None]
+        words = [
+            f"{name} {size(item[name])}" for name in ("limit", "used", "peak") if item.get(name) is not None
+        ]
         words += [f"killed for memory: {item['kills']}"] if item.get("kills") else []
     elif limit == "cpu":
         words = [f"limit {item['limit'] / 1000:g}"] if item.get("limit") is not None else []

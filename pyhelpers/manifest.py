@@ -9,25 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pyhelpers import strict_json
 from pyhelpers.addresses import Connect, Listen, UnixSocket, parse_connects, parse_listens
-from pyhelpers.errors import STATE, USAGE, Problem, shown
+from pyhelpers.errors import USAGE, Problem, malformed, refused, shown
 from pyhelpers.paths import Grant, Grounds, parse_grants, parse_unix_sockets, within
 from pyhelpers.strict_json import member
 
 SCHEMA = os.path.join(os.path.dirname(os.path.dirname(__file__)), "templates", "manifest.schema.json")
 
+_LINE = 72  # characters of a list that stays on one line
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}  # powers of two
 
 # What glibc drops for setuid programs (sysdeps/generic/unsecvars.h), and what the sandbox
 # itself sets.
 _UNSAFE = frozenset(
-    "GCONV_PATH GETCONF_DIR GLIBC_TUNABLES HOSTALIASES LOCALDOMAIN LOCPATH MALLOC_TRACE NIS_PATH "
-    "NLSPATH RESOLV_HOST_CONF RES_OPTIONS TMPDIR TZDIR PATH HOME".split()
+    (
+        *("GCONV_PATH", "GETCONF_DIR", "GLIBC_TUNABLES", "HOSTALIASES", "LOCALDOMAIN", "LOCPATH"),
+        *("MALLOC_TRACE", "NIS_PATH", "NLSPATH", "RESOLV_HOST_CONF", "RES_OPTIONS", "TMPDIR", "TZDIR"),
+        *("PATH", "HOME"),
+    )
 )
 
 
@@ -57,11 +60,19 @@ class Manifest(NamedTuple):
 
 
 def render(document: Mapping[str, Any]) -> bytes:
-    """The manifest's bytes as we write them: indented, lists of addresses and paths on one line."""
-    text = json.dumps(document, indent=2, ensure_ascii=False)
-    # json.dumps puts every item on its own line; short lists read better on one.
-    text = re.sub(r"\[\s+([^\[\]{}]{1,72}?)\s+\]", lambda m: "[" + re.sub(r",\n\s+", ", ", m[1]) + "]", text)
-    return (text + "\n").encode("utf-8", "surrogatepass")
+    """The manifest's bytes as we write them: a key a line, a short list on one line."""
+    return (_render(document, "") + "\n").encode("utf-8", "surrogatepass")
+
+
+def _render(value: Any, margin: str) -> str:
+    line = json.dumps(value, ensure_ascii=False)
+    if not value or (not isinstance(value, dict) and len(line) <= _LINE):
+        return line
+    inner = margin + "  "
+    if isinstance(value, dict):
+        members = [f"{json.dumps(key, ensure_ascii=False)}: {_render(item, inner)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(inner + text for text in members) + f"\n{margin}}}"
+    return "[\n" + ",\n".join(inner + json.dumps(item, ensure_ascii=False) for item in value) + f"\n{margin}]"
 
 
 def memory_bytes(text: str) -> int:
@@ -82,7 +93,9 @@ def load(raw: bytes, source: str, name: str, grounds: Grounds) -> Manifest:
     document = strict_json.parse(raw, source)
     _check_schema(document, source)
     if document["sandbox"] != name:
-        raise Problem(STATE, f"{source}: sandbox: {shown(document['sandbox'])} is not this environment's name, {shown(name)}")
+        raise refused(
+            f"{source}: sandbox", document["sandbox"], f"is not this environment's name, {shown(name)}"
+        )
     network = document["capabilities"]["network"]
     files = document["capabilities"]["filesystem"]
     resources = document["capabilities"]["resources"]
@@ -94,7 +107,7 @@ def load(raw: bytes, source: str, name: str, grounds: Grounds) -> Manifest:
         for grant in grants:
             if within(socket.path, grant.target):
                 at = f"{source}: capabilities.network.connect"
-                raise Problem(STATE, f"{at}: {shown(socket.path)} is inside the granted {shown(grant.entry)}: expected one of the two")
+                raise refused(at, socket.path, f"is inside {shown(grant.entry)}, which is granted too")
     return Manifest(
         raw=raw,
         document=document,
@@ -117,14 +130,16 @@ def load(raw: bytes, source: str, name: str, grounds: Grounds) -> Manifest:
 def _millicores(value: str | float, at: str) -> int:
     cores = float(value)
     if not 0.01 <= cores <= 4096:
-        raise Problem(USAGE, f"{at}: {shown(value)}: expected a number of processors from 0.01 to 4096")
+        raise malformed(at, value, "a number of processors from 0.01 to 4096")
     return round(cores * 1000)
 
 
 def _environment(variables: Mapping[str, str], at: str) -> dict[str, str]:
     for key in variables:
         if key.startswith("LD_") or key in _UNSAFE:
-            raise Problem(STATE, f"{member(at, key)}: the loader, the C library or the sandbox itself obeys this variable; it cannot be granted")
+            raise refused(
+                at, key, "cannot be granted: the loader, the C library or the sandbox itself obeys it"
+            )
     return dict(variables)
 
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pyhelpers.addresses import UnixSocket
-from pyhelpers.errors import STATE, USAGE, Problem, shown
+from pyhelpers.errors import malformed, refused, shown
 
 # The guest's own places: a grant at or below one of them would hide it.
 _GUEST_OWN = (
-    "/bin /config /data /dev /etc /lib /lib32 /lib64 /libx32 /opt/engine /proc /sbin /sock /sys /tmp /usr"
-).split()
+    *("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr", "/opt/engine"),
+    *("/config", "/data", "/dev", "/etc", "/proc", "/sock", "/sys", "/tmp"),
+)
 # The kernel's own trees: a grant of one would undo the sandbox.
 _HOST_FORBIDDEN = ("/proc", "/sys", "/dev")
 
@@ -46,22 +47,23 @@ def _overlap(one: str, other: str) -> bool:
 
 def _normal(path: str, at: str) -> str:
     if not path.startswith("/"):
-        raise Problem(USAGE, f"{at}: {shown(path)}: expected an absolute path")
+        raise malformed(at, path, "an absolute path")
     if ".." in path.split("/"):
-        raise Problem(USAGE, f"{at}: {shown(path)}: expected a path without '..'")
+        raise malformed(at, path, "a path without '..'")
     return "/" + os.path.normpath(path).lstrip("/")
 
 
 def _refuse_ours(source: str, at: str, grounds: Grounds) -> None:
     if source == "/":
-        raise Problem(STATE, f'{at}: "/" is the whole host: expected a directory or file in it')
+        raise refused(at, source, "is the whole host: grant a directory or file in it")
     for tree in _HOST_FORBIDDEN:
         if within(source, tree):
-            raise Problem(STATE, f"{at}: {shown(source)}: nothing in {tree} can be granted")
-    for what, tree in (("the environment's own directory", grounds.environment), ("the environments' base directory", grounds.base)):
-        tree = os.path.realpath(tree)
+            raise refused(at, source, f"is the kernel's: nothing in {tree} can be granted")
+    ours = {"the environment's own directory": grounds.environment, "the environments' base": grounds.base}
+    for what, path in ours.items():
+        tree = os.path.realpath(path)
         if _overlap(source, tree):
-            raise Problem(STATE, f"{at}: {shown(source)} reaches {what}, {shown(tree)}: expected a path outside it")
+            raise refused(at, source, f"reaches {what}, {shown(tree)}")
 
 
 def parse_grants(reads: Sequence[str], writes: Sequence[str], at: str, grounds: Grounds) -> list[Grant]:
@@ -73,7 +75,7 @@ def parse_grants(reads: Sequence[str], writes: Sequence[str], at: str, grounds: 
         grant = _grant(text, writable, here, grounds)
         for other in found:
             if _overlap(grant.target, other.target) or _overlap(grant.source, other.source):
-                raise Problem(STATE, f"{here}: {shown(text)} overlaps with {shown(other.entry)}: expected each file in one grant")
+                raise refused(here, text, f"overlaps with {shown(other.entry)}: grant each file once")
         found.append(grant)
     return found
 
@@ -84,21 +86,28 @@ def _grant(text: str, writable: bool, here: str, grounds: Grounds) -> Grant:
     target = _normal(guest, here) if separator else host
     source = os.path.realpath(host)
     _refuse_ours(source, here, grounds)
-    if writable and _overlap(source, os.path.realpath(grounds.toolkit)):
-        raise Problem(STATE, f"{here}: {shown(source)} reaches the toolkit's own files, {shown(grounds.toolkit)}: expected a path outside them")
-    if not separator and within(source, "/usr") and not writable:
-        raise Problem(STATE, f"{here}: {shown(text)}: /usr is readable without a grant")
+    toolkit = os.path.realpath(grounds.toolkit)
+    if writable and _overlap(source, toolkit):
+        raise refused(here, source, f"reaches the toolkit's own files, {shown(toolkit)}")
+    if not separator and not writable and within(source, "/usr"):
+        raise refused(here, text, "is readable without a grant, as all of /usr")
     for tree in _GUEST_OWN:
-        if target == "/" or within(target, tree) or within(tree, target):
-            hint = f"{host}::/mnt/{os.path.basename(host)}"
-            raise Problem(STATE, f"{here}: {shown(target)} is the sandbox's own place inside: expected another, such as {shown(hint)}")
-    try:
-        mode = os.stat(source).st_mode
-    except OSError as error:
-        raise Problem(STATE, f"{here}: {shown(host)}: {(error.strerror or '').lower()}: expected a path that exists") from None
+        if _overlap(target, tree):
+            example = f"{host}::/mnt/{os.path.basename(host)}"
+            raise refused(
+                here, target, f"is the sandbox's own inside: name another place, as {shown(example)}"
+            )
+    mode = _mode(source, here, host)
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-        raise Problem(STATE, f"{here}: {shown(host)}: expected a directory or a regular file")
+        raise malformed(here, host, "a directory or a regular file")
     return Grant(source, target, writable, text)
+
+
+def _mode(path: str, at: str, named: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        raise refused(at, named, f"cannot be granted: {(error.strerror or '').lower()}") from None
 
 
 def parse_unix_sockets(entries: Sequence[str], at: str, grounds: Grounds) -> list[UnixSocket]:
@@ -111,17 +120,13 @@ def parse_unix_sockets(entries: Sequence[str], at: str, grounds: Grounds) -> lis
         path = _normal(text[len("unix:") :], here)
         real = os.path.realpath(path)
         if real != path:
-            raise Problem(STATE, f"{here}: {shown(path)} goes through a link: expected {shown('unix:' + real)}")
+            raise malformed(here, text, f"a path without links, as {shown('unix:' + real)}")
         _refuse_ours(path, here, grounds)
         if any(within(path, tree) for tree in _GUEST_OWN):
-            raise Problem(STATE, f"{here}: {shown(path)} is hidden by the sandbox's own files: expected a socket elsewhere")
-        try:
-            is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
-        except OSError as error:
-            raise Problem(STATE, f"{here}: {shown(path)}: {(error.strerror or '').lower()}: expected a socket that exists") from None
-        if not is_socket:
-            raise Problem(STATE, f"{here}: {shown(path)}: expected a unix socket")
+            raise refused(here, path, "is hidden inside by the sandbox's own files")
+        if not stat.S_ISSOCK(_mode(path, here, path)):
+            raise malformed(here, text, "a unix socket")
         if any(other.path == path for other in found):
-            raise Problem(STATE, f"{here}: {shown(path)} is granted twice")
+            raise refused(here, path, "is granted twice")
         found.append(UnixSocket(path))
     return found

@@ -141,7 +141,9 @@ class Registry:
 
     def others(self, port: int, directory: str) -> list[str]:
         """The directories of other environments that have the port."""
-        return [entry.directory for entry in self._entries if entry.port == port and entry.directory != directory]
+        return [
+            entry.directory for entry in self._entries if entry.port == port and entry.directory != directory
+        ]
 
     def reserve(self, ports: Sequence[int], directory: str, staging: str) -> None:
         """Make these the environment's ports."""
@@ -172,7 +174,9 @@ class Registry:
         ours = self.others(listen.port, directory)
         code = taken(str(listen.ip), listen.port)
         if ours:
-            return [f"port {listen.port} is also that of {plain(ours[0])}: only one of them can run at a time"]
+            return [
+                f"port {listen.port} is also that of {plain(ours[0])}: only one of them can run at a time"
+            ]
         if code == errno.EADDRINUSE:
             who = owner(listen.port)
             held = f", held by {who}" if who else ""

@@ -35,9 +35,13 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table; a cell with newlines takes as many lines."""
     cells = [[cell.split("\n") for cell in row] for row in rows]
-    widths = [max([len(title), *(len(line) for row in cells for line in row[i])]) for i, title in enumerate(head)]
+    widths = [
+        max([len(title), *(len(line) for row in cells for line in row[i])]) for i, title in enumerate(head)
+    ]
     print("  ".join(bold(title.ljust(width)) for title, width in zip(head, widths)).rstrip())
     for row in cells:
         for index in range(max(map(len, row))):
-            parts = [(cell[index] if index < len(cell) else "").ljust(width) for cell, width in zip(row, widths)]
+            parts = [
+                (cell[index] if index < len(cell) else "").ljust(width) for cell, width in zip(row, widths)
+            ]
             print("  ".join(parts).rstrip())

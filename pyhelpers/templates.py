@@ -18,7 +18,10 @@ from pyhelpers.subject import program_context
 def _steps(card: Card, context: dict[str, Any]) -> list[dict[str, Any]]:
     """The init steps as they will run: arguments, and the text of stdin (empty: none)."""
     return [
-        {"argv": card.argv(step["argv"], context), "stdin": card.file(step["stdin"], context) if "stdin" in step else ""}
+        {
+            "argv": card.argv(step["argv"], context),
+            "stdin": card.file(step["stdin"], context) if "stdin" in step else "",
+        }
         for step in card.data["init"]
     ]
 
@@ -54,7 +57,10 @@ def fill_template(staging: str, card: Card, provider: Provider) -> tuple[str, in
     for index, step in enumerate(steps):
         folder = os.path.join(staging, f"init.{index}")
         os.mkdir(folder, 0o700)
-        write_new(os.path.join(folder, "plan"), init_plan(card, provider, context, template, card.data["init"][index]))
+        write_new(
+            os.path.join(folder, "plan"),
+            init_plan(card, provider, context, template, card.data["init"][index]),
+        )
         if step["stdin"]:
             write_new(os.path.join(folder, "stdin"), step["stdin"].encode())
     info = {"engine": card.name, "version": provider.version, "provider": provider.label}

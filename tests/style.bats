@@ -85,7 +85,7 @@ for path in sys.argv[1:]:
             names = [node.module]
         for name in names:
             top = name.split(".")[0]
-            if top != "launch" and top not in sys.stdlib_module_names:
+            if top != "launch" and top[0] != "_" and top not in sys.stdlib_module_names:
                 sys.exit(f"{path}:{node.lineno} imports {name}")
 PYTHON
     except '^(pyhelpers/launch|tests)/' "${python[@]}"
@@ -109,7 +109,7 @@ PYTHON
 
 @test "nothing is left to do, and no machine or index is named" {
     mapfile -t files < <(
-        find . -type f -not -path './.*/*' -not -path '*/__pycache__/*' -not -path './tests/style.bats'
+        find . -type f -not -path '*/.*/*' -not -path '*/__pycache__/*' -not -path './tests/style.bats'
         find .ci -type f
     )
     run -1 grep -nE '\b(TODO|FIXME|XXX)\b|/work/|files\.pythonhosted\.org|pypi\.org' "${files[@]}"

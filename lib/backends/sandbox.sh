@@ -20,6 +20,11 @@ sandbox_owner() {
     ((EUID != 0)) || SANDBOX_OWNER=(--uid "$OWNER_UID" --gid "$OWNER_GID")
 }
 
+# Does the directory have what a run needs, beside its record?
+backend_is_whole() {
+    [[ -f $1/config/plan ]]
+}
+
 backend_create() {
     sandbox_python
     sandbox_owner
@@ -118,7 +123,7 @@ backend_status() {
 
 backend_inspect() {
     sandbox_python
-    exec "${AS_OWNER[@]}" "${SANDBOX_CONTROL[@]}" inspect "$ENV_DIR" "$@"
+    "${AS_OWNER[@]}" "${SANDBOX_CONTROL[@]}" inspect "$ENV_DIR" "$@"
 }
 
 backend_doctor() {

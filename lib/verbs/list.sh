@@ -17,11 +17,12 @@ verb_list() {
         if [[ -n ${FLAG[json]-} ]]; then
             output_object name "$name" engine "${FIELDS[engine]-}" state "$STATE" \
                 address "${FIELDS[address]-}" port# "${FIELDS[port]-}" engine_version "${FIELDS[version]-}" \
-                layer "${FIELDS[layer]-}" created "${FIELDS[created]-}" path "$VIRT_BASE/$name"
+                layer "${FIELDS[layer]-}" created# "${FIELDS[created]-}" path "$VIRT_BASE/$name"
             all+=",$REPLY"
         else
+            output_time "${FIELDS[created]-}"
             rows+=("$name" "${FIELDS[engine]--}" "$STATE" "${FIELDS[port]--}" "${FIELDS[version]--}"
-                "${FIELDS[layer]--}" "${FIELDS[created]--}")
+                "${FIELDS[layer]--}" "${REPLY:--}")
         fi
     done
     if [[ -n ${FLAG[json]-} ]]; then

@@ -9,7 +9,6 @@
 #   status dev --json
 
 verb_status() {
-    local since=''
     state_find "$1"
     backend_status
     if [[ -n ${FLAG[json]-} ]]; then
@@ -23,9 +22,15 @@ verb_status() {
         printf '%s\n' "$REPLY"
         return 0
     fi
-    [[ -z ${FIELDS[since]-} ]] || printf -v since '%(%F %T)T' "${FIELDS[since]%%.*}"
+    local since memory peak
+    output_time "${FIELDS[since]-}"
+    since=$REPLY
+    output_mebibytes "${FIELDS[memory]-}"
+    memory=$REPLY
+    output_mebibytes "${FIELDS[memory_peak]-}"
+    peak=$REPLY
     output_fields name "$1" engine "${FIELDS[engine]-}" state "$STATE" address "${FIELDS[address]-}" \
-        port "${FIELDS[port]-}" since "$since" process "${FIELDS[pid]-}" 'ready after' "${FIELDS[ready_ms]:+${FIELDS[ready_ms]} ms}" \
-        memory "${FIELDS[memory]-}" 'memory peak' "${FIELDS[memory_peak]-}" processes "${FIELDS[pids]-}" \
-        ended "${FIELDS[reason]-}" message "${FIELDS[message]-}"
+        port "${FIELDS[port]-}" since "$since" process "${FIELDS[pid]-}" \
+        'ready after' "${FIELDS[ready_ms]:+${FIELDS[ready_ms]} ms}" memory "$memory" 'memory peak' "$peak" \
+        processes "${FIELDS[pids]-}" ended "${FIELDS[reason]-}" message "${FIELDS[message]-}"
 }

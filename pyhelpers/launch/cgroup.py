@@ -26,7 +26,8 @@ def read(path: str) -> str:
         os.close(fd)
 
 
-def _write(path: str, value: str) -> None:
+def write(path: str, value: str) -> None:
+    """Write a control file; the kernel checks the value."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode())
@@ -43,24 +44,25 @@ class Hierarchies(Record):
 
 
 def find(scope: bool = False) -> Hierarchies:
-    """The hierarchies that we may write to. `scope`: we are alone in a delegated one (systemd-run)."""
-    own = {}
+    """The hierarchies that we may write to, at their mounted root.
+
+    There the rule of version 2 that a group with processes has no controlled children does not
+    hold, and a group is found again by every later command. `scope`: we are alone in a group
+    that the user's systemd delegated, and use that.
+    """
+    own = ""
     for line in read("/proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            own[controller] = path
+        if line.startswith("0::"):
+            own = line[3:]
     v1, v2, names = {}, "", []
     for line in read("/proc/self/mounts").splitlines():
         _, point, kind, options = line.split(" ", 4)[:4]
         if kind == "cgroup":
             for limit, controller in _CONTROLLERS.items():
-                path = point + own.get(controller, "/")
-                if controller in options.split(",") and os.access(path, os.W_OK):
-                    v1[limit] = path.rstrip("/")
+                if controller in options.split(",") and os.access(point, os.W_OK):
+                    v1[limit] = point
         elif kind == "cgroup2" and point in _V2_ROOTS:
-            # At the root the rule that a group with processes has no controlled children does
-            # not hold; in a delegated scope we move ourselves out of the way.
-            path = point + own.get("", "/") if scope else point
+            path = point + own if scope else point
             if os.access(path + "/cgroup.subtree_control", os.W_OK):
                 v2, names = path.rstrip("/"), read(path + "/cgroup.controllers").split()
     return Hierarchies(v1, v2, names)
@@ -80,7 +82,7 @@ class Leaf:
     def join(self, pid: int) -> None:
         """Move a process into the leaf."""
         for path in self.directories():
-            _write(path + "/cgroup.procs", str(pid))
+            write(path + "/cgroup.procs", str(pid))
 
     def set(self, limit: str, value: int) -> None:
         """Set a limit (bytes, thousandths of a core, a count) and read it back; Failure HOST if not held."""
@@ -107,7 +109,7 @@ class Leaf:
             ):
                 continue  # a kernel that does not account for swap
             try:
-                _write(f"{path}/{name}", text)
+                write(f"{path}/{name}", text)
             except OSError as error:
                 raise Failure(HOST, f"the kernel refused {name}={text}: {error.strerror}") from None
             now = read(f"{path}/{name}")
@@ -159,7 +161,7 @@ def create(places: Hierarchies, limits: list[str], version: int, owner: tuple[in
             _make(parent, owner)
             for directory in (places.v2, parent):
                 for limit in limits:
-                    _write(directory + "/cgroup.subtree_control", "+" + _CONTROLLERS[limit])
+                    write(directory + "/cgroup.subtree_control", "+" + _CONTROLLERS[limit])
             _make(f"{parent}/{name}", owner)
         except OSError as error:
             raise Failure(HOST, f"cannot make a control group in {places.v2}: {error.strerror}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 
-from launch import cgroup
+from launch import cgroup, scope
 from launch.errors import HOST, Failure
 from launch.plan import Plan
 from launch.record import Record
@@ -28,21 +28,21 @@ class Facts(Record):
 
 def facts(privileged: bool) -> tuple[Facts, cgroup.Hierarchies]:
     """This host's facts, and where the control groups are."""
-    scope = os.environ.get("VIRT_IN_SCOPE") == "1"
-    places = cgroup.find(scope)
-    usable = privileged or scope
+    in_scope = scope.inside()
+    places = cgroup.find(in_scope)
+    usable = privileged or in_scope
     bus = os.path.exists(f"/run/user/{os.getuid()}/bus") and any(
         os.access(f"{directory}/systemd-run", os.X_OK) for directory in ("/usr/bin", "/bin")
     )
-    v2_cpu_needs_systemd = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    unified = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
     return (
         Facts(
             privileged,
             len(os.sched_getaffinity(0)),
             [limit for limit in LIMITS if limit in places.v2_controllers] if usable else [],
             sorted(places.v1) if usable else [],
-            bus and v2_cpu_needs_systemd and not privileged,
-            scope,
+            bus and unified and not privileged,
+            in_scope,
         ),
         places,
     )
@@ -104,13 +104,9 @@ def _show(limit: str, value: int) -> str:
     return f"{value / 1000:g}" if limit == "cpu" else str(value)
 
 
-def needs_scope(known: Facts, choice: Choice) -> bool:
+def needs_scope(known: Facts, wanted: dict[str, int]) -> bool:
     """Whether asking the user's systemd for a delegated scope would hold more."""
-    return (
-        known.user_bus
-        and not known.in_scope
-        and any(how not in _KERNEL for how in choice.mechanisms.values())
-    )
+    return known.user_bus and not known.in_scope and not set(wanted) <= {*known.v2, *known.v1}
 
 
 def wanted(plan: Plan) -> dict[str, int]:

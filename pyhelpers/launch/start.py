@@ -7,9 +7,8 @@ import errno
 import fcntl
 import os
 import select
-import sys
 
-from launch import attach, calls, limits, mounts, state
+from launch import attach, calls, limits, mounts, scope, state
 from launch.address import inet
 from launch.build import Prepared
 from launch.errors import DENIED, FAILED, HOST, STALE, STATE, Failure
@@ -30,15 +29,19 @@ def run(options: Options) -> int:
     owner = Owner(options.uid, options.gid)
     home = open_directory(options.directory)
     owner.check_directory(home, options.directory)
+    plan = Plan.read(home, "config/plan")
+    known, places = limits.facts(owner.privileged)
+    if limits.needs_scope(known, limits.wanted(plan)):
+        code = scope.enter()
+        if code is not None:
+            return code
+    if known.in_scope:
+        scope.begin(places)
     run_directory = open_directory("run", home)
     _lock(run_directory)
     _clear_stale(run_directory)
-    plan = Plan.read(home, "config/plan")
     _check_manifest(home, plan)
-    known, places = limits.facts(owner.privileged)
     choice = limits.choose(known, limits.wanted(plan), options.strict, list(options.degraded))
-    if limits.needs_scope(known, choice):
-        _enter_scope()
     path = os.path.realpath(options.directory)
     sources = mounts.resolve(plan, path)
     _check_groups(plan, owner)
@@ -150,25 +153,6 @@ def _try_ports(plan: Plan) -> None:
                 if error.errno == errno.EADDRINUSE:
                     print(f"busy_port={port}")
                 raise Failure(STATE, f"cannot listen on {wanted}: {error.strerror}") from None
-
-
-def _enter_scope() -> None:
-    """Start again in a scope of the user's systemd, whose control groups are ours."""
-    environment = {**os.environ, "VIRT_IN_SCOPE": "1"}
-    command = [
-        "systemd-run",
-        "--user",
-        "--scope",
-        "--quiet",
-        "--collect",
-        "-p",
-        "Delegate=yes",
-        "--",
-        sys.executable,
-        "-I",
-        "-S",
-    ]
-    os.execvpe(command[0], [*command, *sys.argv], environment)
 
 
 def _await(pipe: int, seconds: float) -> int:

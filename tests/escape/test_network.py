@@ -65,7 +65,7 @@ def test_23_flipping_the_port_connects_to_the_granted_one_only(
 
 def test_24_flipping_the_descriptor_gains_nothing(sandbox: Sandbox, denied: canary.Canary) -> None:
     before = listeners()
-    attack = sandbox.attack("network", "flip_descriptor", sandbox.listen, [], denied.port, SECONDS, 40_000)
+    attack = sandbox.attack("network", "flip_descriptor", sandbox.listen, denied.port, SECONDS, 40_000)
     attack.expect("listening")
     with socket.create_connection(("127.0.0.1", sandbox.listen)):
         found = attack.result()

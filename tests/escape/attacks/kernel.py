@@ -70,10 +70,8 @@ def outcome(act, *arguments):
     """Do something that raises OSError when refused: "ok" or the errno's name."""
     try:
         act(*arguments)
-    except socket.timeout:
-        return "timeout"
     except OSError as problem:
-        return name_of(problem.errno)
+        return name_of(problem.errno) if problem.errno else "timeout"
     return "ok"
 
 

@@ -1,8 +1,11 @@
 """Attacks on the network: reaching what is not granted."""
 
 import ctypes
+import mmap
 import os
+import signal
 import socket
+import sys
 import threading
 import time
 
@@ -41,70 +44,68 @@ def connect_after(other, target):
         return [first, outcome(sock.connect, tuple(target))]
 
 
-def _flip(seconds, most, change, attempt):
-    """Call attempt() until the time is over, while a second thread calls change(n)."""
-    stop = threading.Event()
-
-    def flipper():
-        turn = 0
-        while not stop.is_set():
-            turn += 1
-            change(turn)
-
-    thread = threading.Thread(target=flipper)
-    thread.start()
+def _attempts(seconds, most, attempt):
+    """Call attempt() until the time is over or `most` are made; count its results."""
     results, tries, until = {}, 0, time.monotonic() + seconds
     while tries < most and time.monotonic() < until:
         result = attempt()
         results[result] = results.get(result, 0) + 1
         tries += 1
-    stop.set()
-    thread.join()
     return {"tries": tries, "results": results}
 
 
+def _flip_memory(offset, values, seconds, most, address, attempt):
+    """Attempt with an address in memory of which another process flips 16 bits all the time.
+
+    (Another process and not a thread of ours: the interpreter runs one thread at a time.)
+    """
+    page = mmap.mmap(-1, 4096)
+    page.write(address)
+    at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    word = ctypes.c_uint16.from_buffer(page, offset)
+    flipper = os.fork()
+    if not flipper:
+        while True:
+            word.value = values[0]
+            word.value = values[1]
+    try:
+        return _attempts(seconds, most, lambda: attempt(at))
+    finally:
+        os.kill(flipper, signal.SIGKILL)
+        os.waitpid(flipper, 0)
+
+
 def flip_family(port, seconds, most):
-    """connect() while a second thread flips the family between AF_UNIX and AF_INET.
+    """connect() while the family flips between AF_UNIX and AF_INET.
 
     A broker that looks at the address and lets the call continue sees an AF_UNIX address
     and the kernel an AF_INET one.
     """
-    buffer = ctypes.create_string_buffer(sockaddr("127.0.0.1", port), 16)
-    at = ctypes.addressof(buffer)
-    family = ctypes.c_uint16.from_buffer(buffer)
 
-    def change(turn):
-        family.value = AF_INET if turn & 1 else AF_UNIX
-
-    def attempt():
+    def attempt(at):
         fd = libc.socket(AF_INET, socket.SOCK_STREAM, 0)
         result = raw("connect", fd, at, 16)
         os.close(fd)
         return result
 
-    return _flip(seconds, most, change, attempt)
+    return _flip_memory(0, (AF_UNIX, AF_INET), seconds, most, sockaddr("127.0.0.1", port), attempt)
 
 
 def flip_address(granted, denied, seconds, most):
-    """connect() while a second thread flips the port between a granted and a denied one."""
-    buffer = ctypes.create_string_buffer(sockaddr("127.0.0.1", granted), 16)
-    port = ctypes.c_uint16.from_buffer(buffer, 2)
-    values = (socket.htons(granted), socket.htons(denied))
+    """connect() while the port flips between a granted and a denied one."""
 
-    def change(turn):
-        port.value = values[turn & 1]
-
-    def attempt():
+    def attempt(at):
         with socket.socket() as sock:
-            result = raw("connect", sock.fileno(), ctypes.addressof(buffer), 16)
+            result = raw("connect", sock.fileno(), at, 16)
             if result == "ok" and sock.getpeername()[1] != granted:
                 return "ESCAPED"
             return result
 
-    return _flip(seconds, most, change, attempt)
+    ports = (socket.htons(granted), socket.htons(denied))
+    return _flip_memory(2, ports, seconds, most, sockaddr("127.0.0.1", granted), attempt)
 
 
-def flip_descriptor(listen, ports, denied, seconds, most):
+def flip_descriptor(listen, denied, seconds, most):
     """listen() and connect() on a number that a second thread makes another socket.
 
     One is of the guest's namespace, one of the host's (accepted from the granted
@@ -120,9 +121,16 @@ def flip_descriptor(listen, ports, denied, seconds, most):
     unspec = ctypes.create_string_buffer(UNSPEC, 16)
     guests = [socket.socket()]
 
-    def change(turn):
-        libc.dup2((hosts if turn & 1 else guests[0]).fileno(), number)
+    stop = threading.Event()
 
+    def flip():
+        while not stop.is_set():
+            libc.dup2(hosts.fileno(), number)
+            libc.dup2(guests[0].fileno(), number)
+
+    sys.setswitchinterval(0.0001)
+    flipper = threading.Thread(target=flip)
+    flipper.start()
     turns = [0]
 
     def attempt():
@@ -136,7 +144,9 @@ def flip_descriptor(listen, ports, denied, seconds, most):
             return "unspec " + raw("connect", number, ctypes.addressof(unspec), 16)
         return "connect " + raw("connect", number, ctypes.addressof(target), 16)
 
-    found = _flip(seconds, most, change, attempt)
+    found = _attempts(seconds, most, attempt)
+    stop.set()
+    flipper.join()
     # The accepted socket must still be what it was: connected to the test outside.
     found["still connected"] = outcome(hosts.getpeername)
     found["still accepting"] = hosts.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
