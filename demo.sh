@@ -40,9 +40,12 @@ say() { printf '\n# %s\n' "$*"; }
 
 # Shows a command as it can be typed, then runs it.
 show() {
-    local quoted
-    printf -v quoted '%q ' "$@"
-    printf '$ %s\n' "${quoted% }"
+    local word line='$'
+    for word in "$@"; do
+        if [[ $word == *[!a-zA-Z0-9_./=-]* ]]; then word="'${word//\'/\'\\\'\'}'"; fi
+        line+=" $word"
+    done
+    printf '%s\n' "$line"
     "$@"
 }
 
@@ -68,7 +71,7 @@ say 'What it was granted, and what holds it to that.'
 show ./wasm_style_sandbox.sh inspect demo
 
 say 'Nothing else is there: no file of the host, no network. The same connection outside works.'
-connect="exec 3<>/dev/tcp/127.0.0.1/$DB_PORT; printf 'connected\\n'"
+connect="printf \"connected\\n\" 3<>/dev/tcp/127.0.0.1/$DB_PORT"
 show bash -c "$connect"
 show_denied ./wasm_style_sandbox.sh exec demo -- bash -c "$connect"
 show_denied ./wasm_style_sandbox.sh exec demo -- cat /etc/shadow

@@ -36,17 +36,27 @@ class Sandbox(Record):
     killable: bool
     root: int
     proc: int
-    leaf: cgroup.Leaf | None
 
 
-def make(prepared: Prepared, log: int, stdin: int) -> Sandbox:
+def make(prepared: Prepared, leaf: cgroup.Leaf | None, log: int, stdin: int) -> Sandbox:
     """Build it, up to a guest that is about to start. Afterwards this process is the owner's, for good.
 
-    Raises Failure with what went wrong; nothing of the sandbox is then left but a cgroup
-    leaf that the caller removes (`leaf_of`).
+    Raises Failure with what went wrong; nothing of the sandbox is then left.
     """
+    try:
+        return _make(prepared, leaf, log, stdin)
+    except BaseException as error:
+        if leaf:
+            leaf.remove()
+        if isinstance(error, OSError):
+            raise Failure.from_os(error, "building the sandbox") from None
+        raise
+
+
+def _make(prepared: Prepared, leaf: cgroup.Leaf | None, log: int, stdin: int) -> Sandbox:
     plan, owner, choice = prepared.plan, prepared.owner, prepared.choice
-    leaf = _leaf(prepared)
+    if leaf:
+        _make_leaf(prepared, leaf)
     identity = os.stat(prepared.home, follow_symlinks=False)
     sources, layer = prepared.sources, None
     if owner.resolves_as_root:
@@ -87,14 +97,10 @@ def make(prepared: Prepared, log: int, stdin: int) -> Sandbox:
         wire.send(link, [b"adopted"])
         fields, (listener, root, proc) = _expect(link, b"ready")
         link.settimeout(None)
-    except BaseException as error:
+    except BaseException:
         link.close()  # whoever waits on the other end ends
-        if leaf:
-            leaf.remove()
-        if isinstance(error, OSError):
-            raise Failure.from_os(error, "building the sandbox") from None
         raise
-    return Sandbox(pid1, link, listener, fields[1] == b"1", root, proc, leaf)
+    return Sandbox(pid1, link, listener, fields[1] == b"1", root, proc)
 
 
 def _expect(link: Socket, word: bytes) -> tuple[list[bytes], list[int]]:
@@ -111,19 +117,18 @@ def _expect(link: Socket, word: bytes) -> tuple[list[bytes], list[int]]:
     return message
 
 
-def _leaf(prepared: Prepared) -> cgroup.Leaf | None:
+def place_leaf(prepared: Prepared) -> cgroup.Leaf | None:
+    """The guest's control group, not yet made: who writes its place down first can always remove it."""
     version = 2 if prepared.choice.by_cgroup(2) else 1
     held = prepared.choice.by_cgroup(version)
     if not held:
         return None
     name = f"{prepared.plan.text('name')}-{os.urandom(4).hex()}"
-    owner = (prepared.owner.uid, prepared.owner.gid)
-    leaf = cgroup.create(prepared.places, held, version, owner, name)
-    try:
-        limits = wanted(prepared.plan)
-        for limit in held:
-            leaf.set(limit, limits[limit])
-    except BaseException:
-        leaf.remove()
-        raise
-    return leaf
+    return cgroup.place(prepared.places, held, version, prepared.owner.uid, name)
+
+
+def _make_leaf(prepared: Prepared, leaf: cgroup.Leaf) -> None:
+    leaf.create((prepared.owner.uid, prepared.owner.gid))
+    limits = wanted(prepared.plan)
+    for limit in leaf.paths:
+        leaf.set(limit, limits[limit])

@@ -79,6 +79,20 @@ class Leaf:
         """Each directory once."""
         return sorted(set(self.paths.values()))
 
+    def create(self, owner: tuple[int, int]) -> None:
+        """Make the directories; Failure HOST if the host does not let us."""
+        for path in self.directories():
+            parent = os.path.dirname(path)
+            try:
+                _make(parent, owner)
+                if self.version == 2:
+                    for directory in (os.path.dirname(parent), parent):
+                        for limit in self.paths:
+                            write(directory + "/cgroup.subtree_control", "+" + _CONTROLLERS[limit])
+                _make(path, owner)
+            except OSError as error:
+                raise Failure(HOST, f"cannot make the control group {path}: {error.strerror}") from None
+
     def join(self, pid: int) -> None:
         """Move a process into the leaf."""
         for path in self.directories():
@@ -153,31 +167,12 @@ class Leaf:
                 pass
 
 
-def create(places: Hierarchies, limits: list[str], version: int, owner: tuple[int, int], name: str) -> Leaf:
-    """Make the leaf for `limits` below a group of the owner's, who can then change and remove it."""
-    if version == 2:
-        parent = f"{places.v2}/virtualize-{owner[0]}"
-        try:
-            _make(parent, owner)
-            for directory in (places.v2, parent):
-                for limit in limits:
-                    write(directory + "/cgroup.subtree_control", "+" + _CONTROLLERS[limit])
-            _make(f"{parent}/{name}", owner)
-        except OSError as error:
-            raise Failure(HOST, f"cannot make a control group in {places.v2}: {error.strerror}") from None
-        return Leaf({limit: f"{parent}/{name}" for limit in limits}, 2)
-    paths = {}
-    for limit in limits:
-        parent = f"{places.v1[limit]}/virtualize-{owner[0]}"
-        try:
-            _make(parent, owner)
-            _make(f"{parent}/{name}", owner)
-        except OSError as error:
-            raise Failure(
-                HOST, f"cannot make a control group in {places.v1[limit]}: {error.strerror}"
-            ) from None
-        paths[limit] = f"{parent}/{name}"
-    return Leaf(paths, 1)
+def place(places: Hierarchies, limits: list[str], version: int, owner: int, name: str) -> Leaf:
+    """Where the leaf for `limits` will be: below a group of the owner's, who can change and remove it."""
+    roots = (
+        dict.fromkeys(limits, places.v2) if version == 2 else {limit: places.v1[limit] for limit in limits}
+    )
+    return Leaf({limit: f"{root}/virtualize-{owner}/{name}" for limit, root in roots.items()}, version)
 
 
 def _make(path: str, owner: tuple[int, int]) -> None:

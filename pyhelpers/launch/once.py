@@ -6,7 +6,7 @@ import os
 
 from launch import calls, init, mounts, namespaces, wire
 from launch.broker import Broker
-from launch.build import Prepared, make
+from launch.build import Prepared, make, place_leaf
 from launch.errors import FAILED, Failure
 from launch.loop import READ, Loop
 from launch.owner import Owner
@@ -33,7 +33,8 @@ class Once:
             signals.signal(number, lambda *_: None)
         calls.prctl(calls.PR_SET_CHILD_SUBREAPER, 1)
         self.output, log_end = os.pipe2(os.O_CLOEXEC)
-        self.box = make(prepared, log_end, stdin)
+        self.leaf = place_leaf(prepared)
+        self.box = make(prepared, self.leaf, log_end, stdin)
         os.close(log_end)
         self.broker = Broker(
             prepared.plan, self.box.listener, self.box.root, self.box.killable, lambda *_: None
@@ -52,8 +53,8 @@ class Once:
         os.waitpid(self.box.pid1, 0)
         while not self.drained:
             self._relay()
-        if self.box.leaf:
-            self.box.leaf.remove()
+        if self.leaf:
+            self.leaf.remove()
         return self.code
 
     def _relay(self) -> None:

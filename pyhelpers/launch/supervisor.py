@@ -6,9 +6,9 @@ import gc
 import os
 import time
 
-from launch import calls, state, wire
+from launch import calls, cgroup, state, wire
 from launch.broker import Broker, Denied
-from launch.build import Prepared, Sandbox, make
+from launch.build import Prepared, Sandbox, make, place_leaf
 from launch.control import Control
 from launch.errors import FAILED, Failure
 from launch.limits import wanted
@@ -51,6 +51,7 @@ class Supervisor:
         self.ready_ms = ""
         self.ending = ("", 0, "")  # reason, wait status, message
         self.sandbox: Sandbox
+        self.leaf: cgroup.Leaf | None = None
         self.sampler: Sampler | None = None
 
     # -- life ------------------------------------------------------------------------------
@@ -100,11 +101,12 @@ class Supervisor:
         )
 
     def _start(self) -> None:
+        self.leaf = place_leaf(self.prepared)
         self._write_state()
         output, log_end = os.pipe2(os.O_CLOEXEC)
         self.output = output
         os.set_blocking(output, False)
-        self.sandbox = make(self.prepared, log_end, 0)
+        self.sandbox = make(self.prepared, self.leaf, log_end, 0)
         os.close(log_end)
         self._write_state()
         d, box = self.directories, self.sandbox
@@ -140,10 +142,10 @@ class Supervisor:
             self._kill(box.pid1)
             self._drain()
             box.link.close()
-            if box.leaf:
-                if reason == "crashed" and box.leaf.values().get("oom_kills", "0") not in ("", "0"):
+            if self.leaf:
+                if reason == "crashed" and self.leaf.values().get("oom_kills", "0") not in ("", "0"):
                     reason, message = "memory", "the kernel ended it: more memory than its limit"
-                box.leaf.remove()
+                self.leaf.remove()
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         fields = [
@@ -204,7 +206,7 @@ class Supervisor:
         box = getattr(self, "sandbox", None)
         if box:
             fields.append(("pid1", str(box.pid1)))
-            fields += [("cgroup", path) for path in (box.leaf.directories() if box.leaf else [])]
+        fields += [("cgroup", path) for path in (self.leaf.directories() if self.leaf else [])]
         state.write(self.directories.run, "state", fields)
 
     # -- what the loop calls ---------------------------------------------------------------
@@ -340,8 +342,8 @@ class Supervisor:
                 "memory_limit": self.sampler.limit,
             }
             fields += [(key, str(value)) for key, value in values.items()]
-        if self.sandbox.leaf:
-            fields += list(self.sandbox.leaf.values().items())
+        if self.leaf:
+            fields += list(self.leaf.values().items())
         fields += [("note", note) for note in self.prepared.choice.notes]
         return fields
 

@@ -244,12 +244,12 @@ def test_50_a_directory_passed_to_exec_is_no_way_out(
     sandbox: Sandbox, home: pathlib.Path, secret: pathlib.Path
 ) -> None:
     fd = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
-    script = "cat /proc/self/fd/0/secret; cd /proc/self/fd/0/.. && ls; cat <&0"
+    script = "cd /proc/self/fd/0/ && echo entered; cat /proc/self/fd/0/secret"
     try:
         done = sandbox.shell("sh", "-c", script, stdin=fd)
     finally:
         os.close(fd)
-    assert done.stdout == "" and done.stderr.count("Not a directory") >= 2, done
+    assert done.returncode != 0 and done.stdout == "", done
 
 
 def test_50_files_passed_to_exec_are_read_and_written_in_full(sandbox: Sandbox, home: pathlib.Path) -> None:

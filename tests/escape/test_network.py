@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Any
 
 import canary
 from sandbox import Attack, Sandbox, free_port, listeners, until
 
-# A flip is tried this often, or for so many seconds on a slow machine. The broker serves
-# 2,000 requests a second and refuses the rest, which count as tries too.
-TRIES, SECONDS = 60_000, 15
+# A flip goes on for so many seconds: 150,000 tries on two cores of 2024. The broker serves
+# 2,000 requests a second, and 4,000 at once; what is beyond that it refuses unread (EAGAIN).
+SECONDS, TRIES, SERVED = 6, 20_000, 5_000
 LOOPBACK = "0100007F"
 
 
@@ -44,20 +45,26 @@ def test_22_any_other_address_is_unreachable(sandbox: Sandbox, granted: canary.C
     assert found == ["ENETUNREACH"] * len(targets) + ["ok"]
 
 
+def served_tries(found: Any) -> int:
+    """How many tries the broker looked at, after checking that they were many enough."""
+    assert found["tries"] >= TRIES, found
+    return int(found["tries"]) - int(found["results"].get("EAGAIN", 0))
+
+
 def test_23_flipping_the_family_never_connects(sandbox: Sandbox, denied: canary.Canary) -> None:
-    found = sandbox.guest("network", "flip_family", denied.port, SECONDS, TRIES)
+    found = sandbox.guest("network", "flip_family", denied.port, SECONDS)
     assert denied.silent()
-    assert "ok" not in found["results"], found
-    # Both families were seen by the broker, so the flip was real.
-    assert {"ECONNREFUSED", "EAFNOSUPPORT", "EINVAL", "EPERM"} & set(found["results"]), found
-    assert found["tries"] >= min(TRIES, 1000 * SECONDS), found
+    assert served_tries(found) >= SERVED, found
+    # As AF_UNIX and as AF_INET, each as the broker read it; nothing else.
+    assert set(found["results"]) <= {"EAFNOSUPPORT", "EINVAL", "ECONNREFUSED", "EAGAIN"}, found
+    assert len(found["results"]) >= 2, found
 
 
 def test_23_flipping_the_port_connects_to_the_granted_one_only(
     sandbox: Sandbox, denied: canary.Canary, granted: canary.Canary
 ) -> None:
     before = len(granted.heard)
-    found = sandbox.guest("network", "flip_address", granted.port, denied.port, 3, 4000)
+    found = sandbox.guest("network", "flip_address", granted.port, denied.port, 2)
     assert denied.silent()
     assert "ESCAPED" not in found["results"], found
     assert found["results"]["ok"] and len(granted.heard) > before
@@ -65,13 +72,13 @@ def test_23_flipping_the_port_connects_to_the_granted_one_only(
 
 def test_24_flipping_the_descriptor_gains_nothing(sandbox: Sandbox, denied: canary.Canary) -> None:
     before = listeners()
-    attack = sandbox.attack("network", "flip_descriptor", sandbox.listen, denied.port, SECONDS, 40_000)
+    attack = sandbox.attack("network", "flip_descriptor", sandbox.listen, denied.port, SECONDS)
     attack.expect("listening")
     with socket.create_connection(("127.0.0.1", sandbox.listen)):
         found = attack.result()
     assert denied.silent()
     assert found["still connected"] == "ok" and found["still accepting"] == 0
-    assert found["tries"] >= min(40_000, 1000 * SECONDS), found
+    assert served_tries(found) >= SERVED, found
     assert "connect ok" not in found["results"], found
     # Both were hit: the host's socket (refused) and the guest's own (harmless).
     assert found["results"]["listen EPERM"] and found["results"]["listen ok"]

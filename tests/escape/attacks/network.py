@@ -44,17 +44,16 @@ def connect_after(other, target):
         return [first, outcome(sock.connect, tuple(target))]
 
 
-def _attempts(seconds, most, attempt):
-    """Call attempt() until the time is over or `most` are made; count its results."""
-    results, tries, until = {}, 0, time.monotonic() + seconds
-    while tries < most and time.monotonic() < until:
+def _attempts(seconds, attempt):
+    """Call attempt() until the time is over; count its results."""
+    results, until = {}, time.monotonic() + seconds
+    while time.monotonic() < until:
         result = attempt()
         results[result] = results.get(result, 0) + 1
-        tries += 1
-    return {"tries": tries, "results": results}
+    return {"tries": sum(results.values()), "results": results}
 
 
-def _flip_memory(offset, values, seconds, most, address, attempt):
+def _flip_memory(offset, values, seconds, address, attempt):
     """Attempt with an address in memory of which another process flips 16 bits all the time.
 
     (Another process and not a thread of ours: the interpreter runs one thread at a time.)
@@ -69,13 +68,13 @@ def _flip_memory(offset, values, seconds, most, address, attempt):
             word.value = values[0]
             word.value = values[1]
     try:
-        return _attempts(seconds, most, lambda: attempt(at))
+        return _attempts(seconds, lambda: attempt(at))
     finally:
         os.kill(flipper, signal.SIGKILL)
         os.waitpid(flipper, 0)
 
 
-def flip_family(port, seconds, most):
+def flip_family(port, seconds):
     """connect() while the family flips between AF_UNIX and AF_INET.
 
     A broker that looks at the address and lets the call continue sees an AF_UNIX address
@@ -88,10 +87,10 @@ def flip_family(port, seconds, most):
         os.close(fd)
         return result
 
-    return _flip_memory(0, (AF_UNIX, AF_INET), seconds, most, sockaddr("127.0.0.1", port), attempt)
+    return _flip_memory(0, (AF_UNIX, AF_INET), seconds, sockaddr("127.0.0.1", port), attempt)
 
 
-def flip_address(granted, denied, seconds, most):
+def flip_address(granted, denied, seconds):
     """connect() while the port flips between a granted and a denied one."""
 
     def attempt(at):
@@ -102,10 +101,10 @@ def flip_address(granted, denied, seconds, most):
             return result
 
     ports = (socket.htons(granted), socket.htons(denied))
-    return _flip_memory(2, ports, seconds, most, sockaddr("127.0.0.1", granted), attempt)
+    return _flip_memory(2, ports, seconds, sockaddr("127.0.0.1", granted), attempt)
 
 
-def flip_descriptor(listen, denied, seconds, most):
+def flip_descriptor(listen, denied, seconds):
     """listen() and connect() on a number that a second thread makes another socket.
 
     One is of the guest's namespace, one of the host's (accepted from the granted
@@ -144,7 +143,7 @@ def flip_descriptor(listen, denied, seconds, most):
             return "unspec " + raw("connect", number, ctypes.addressof(unspec), 16)
         return "connect " + raw("connect", number, ctypes.addressof(target), 16)
 
-    found = _attempts(seconds, most, attempt)
+    found = _attempts(seconds, attempt)
     stop.set()
     flipper.join()
     # The accepted socket must still be what it was: connected to the test outside.
