@@ -20,7 +20,7 @@ case ${1-} in
 esac
 
 home=$(mktemp -d "${TMPDIR:-/tmp}/virt-demo.XXXXXX")
-export VIRT_HOME=$home
+export VIRT_HOME=$home PSQL_PAGER=cat PSQLRC=/dev/null
 # The environment's owner is not always us: as plain root it is another uid, under sudo the caller.
 chmod 755 "$home"
 if [[ $EUID -eq 0 && -n ${SUDO_UID-} ]]; then chown "$SUDO_UID:${SUDO_GID-}" "$home"; fi

@@ -142,7 +142,8 @@ def _limit(facts: Facts, limit: str) -> Finding:
     for version, limits in (("v2", facts.cgroup2), ("v1", facts.cgroup1)):
         if limit in limits:
             return Finding(f"limit: {limit}", OK, f"control groups {version}", gives)
-    if facts.user_bus:
+    # A user's systemd hands out these two; processor time only where it was told to.
+    if facts.user_bus and limit in ("memory", "pids"):
         return Finding(f"limit: {limit}", OK, "control groups v2, a scope of your systemd", gives)
     found = {
         "memory": "sampled ten times a second by the supervisor",

@@ -30,7 +30,7 @@ def shown(value: object) -> str:
     escapes, so a message can neither be forged nor draw on the terminal.
     """
     text = json.dumps(value, ensure_ascii=True, default=str).replace("\x7f", "\\u007f")
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 
 def plain(text: str) -> str:

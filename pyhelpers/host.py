@@ -96,6 +96,7 @@ def _reflink(folder: str) -> bool:
 
 def _storage(base: str) -> tuple[bool | None, str]:
     """Try a reflink and an overlay where the environments are kept."""
+    base = os.path.abspath(base)
     while not os.path.isdir(base):
         base = os.path.dirname(base)
     try:

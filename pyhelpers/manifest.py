@@ -70,7 +70,9 @@ def _render(value: Any, margin: str) -> str:
         return line
     inner = margin + "  "
     if isinstance(value, dict):
-        members = [f"{json.dumps(key, ensure_ascii=False)}: {_render(item, inner)}" for key, item in value.items()]
+        members = [
+            f"{json.dumps(key, ensure_ascii=False)}: {_render(item, inner)}" for key, item in value.items()
+        ]
         return "{\n" + ",\n".join(inner + text for text in members) + f"\n{margin}}}"
     return "[\n" + ",\n".join(inner + json.dumps(item, ensure_ascii=False) for item in value) + f"\n{margin}]"
 

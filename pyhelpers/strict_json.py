@@ -12,7 +12,7 @@ import re
 import stat
 from typing import Any
 
-from pyhelpers.errors import STATE, Problem, plain, shown
+from pyhelpers.errors import STATE, USAGE, Problem, plain, shown
 
 SIZE_LIMIT = 64 * 1024  # bytes; a manifest with a hundred grants is under 8 KiB
 DEPTH_LIMIT = 16  # levels; the schema has four
@@ -62,11 +62,11 @@ def read_regular(path: str) -> bytes:
 def parse(raw: bytes, name: str) -> Any:
     """The JSON value in `raw`; `name` is what messages call it. Raises Problem."""
     if len(raw) > SIZE_LIMIT:
-        raise Problem(STATE, f"{name} is larger than {SIZE_LIMIT // 1024} KiB")
+        raise Problem(USAGE, f"{name} is larger than {SIZE_LIMIT // 1024} KiB")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Problem(STATE, f"{name}: byte {error.start} is not UTF-8") from None
+        raise Problem(USAGE, f"{name}: byte {error.start} is not UTF-8") from None
     _check_depth(text, name)
     try:
         value = json.loads(
@@ -78,7 +78,7 @@ def parse(raw: bytes, name: str) -> Any:
         )
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise Problem(STATE, f"{name}: not JSON: {error.msg.lower()} at {where}") from None
+        raise Problem(USAGE, f"{name}: not JSON: {error.msg.lower()} at {where}") from None
     _check(value, "", name)
     return value
 
@@ -115,7 +115,7 @@ def _check_depth(text: str, name: str) -> None:
             depth += 1
             if depth > DEPTH_LIMIT:
                 line = text.count("\n", 0, match.start()) + 1
-                raise Problem(STATE, f"{name}: nested deeper than {DEPTH_LIMIT} levels at line {line}")
+                raise Problem(USAGE, f"{name}: nested deeper than {DEPTH_LIMIT} levels at line {line}")
         elif first in "]}":
             depth -= 1
 
@@ -123,17 +123,17 @@ def _check_depth(text: str, name: str) -> None:
 def _check(value: Any, path: str, name: str) -> None:
     at = f"{name}: {path}" if path else name
     if isinstance(value, _Refused):
-        raise Problem(STATE, f"{at}: {shown(value.text)} is not a number that can be used")
+        raise Problem(USAGE, f"{at}: {shown(value.text)} is not a number that can be used")
     if isinstance(value, str):
         if _CONTROL.search(value):
-            raise Problem(STATE, f"{at}: {shown(value)} contains a control character")
+            raise Problem(USAGE, f"{at}: {shown(value)} contains a control character")
     elif isinstance(value, list):
         for index, item in enumerate(value):
             _check(item, f"{path}[{index}]", name)
     elif isinstance(value, _Object):
         if value.twice:
-            raise Problem(STATE, f"{name}: {member(path, value.twice[0])}: the key is there twice")
+            raise Problem(USAGE, f"{name}: {member(path, value.twice[0])}: the key is there twice")
         for key, item in value.items():
             if _CONTROL.search(key):
-                raise Problem(STATE, f"{name}: {member(path, key)}: a key contains a control character")
+                raise Problem(USAGE, f"{name}: {member(path, key)}: a key contains a control character")
             _check(item, member(path, key), name)

@@ -25,7 +25,7 @@ verb_create() {
     local name=$2 port=${3-}
     state_check_name "$name"
     cli_engine "$1"
-    if [[ -n $port && $port != auto ]]; then
+    if (($# > 2)) && [[ $port != auto ]]; then
         core_show "$port"
         [[ $port =~ ^[1-9][0-9]{0,4}$ && $port -le 65535 ]] ||
             die "$EXIT_USAGE" "not a port: $REPLY: a number from 1 to 65535, or auto" \

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import re
 import shutil
@@ -14,8 +13,6 @@ from typing import Any
 import canary
 import pytest
 from sandbox import Sandbox, free_port, give
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount or to change ids")
 
 
 @pytest.fixture(scope="session")

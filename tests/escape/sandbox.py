@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "wasm_style_sandbox.sh"
 ATTACKS = pathlib.Path(__file__).resolve().parent / "attacks"
@@ -22,6 +24,7 @@ ENGINE = "postgres"
 # The uid that the guest has when the toolkit is called by root without sudo
 # (docs/architecture.md, "Who runs as whom").
 PLAIN_ROOT_UID = 60913
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount or to change ids")
 SUDO = ("SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND")
 
 
@@ -62,15 +65,26 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
-def listeners() -> set[tuple[str, int]]:
-    """The host's listening TCP sockets, as (address in hexadecimal, port)."""
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, children.read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def _sockets(pid: int) -> set[str]:
+    """The inodes of a process's sockets; empty if it is gone or may not be looked at."""
     found = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in pathlib.Path(table).read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A":  # TCP_LISTEN
-                address, port = fields[1].split(":")
-                found.add((address, int(port, 16)))
+    try:
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            link = os.readlink(f"/proc/{pid}/fd/{name}")
+            if link.startswith("socket:["):
+                found.add(link[8:-1])
+    except OSError:
+        pass
     return found
 
 
@@ -194,6 +208,26 @@ class Sandbox:
             return pairs(self.path / "run/state")
         except FileNotFoundError:
             return {}
+
+    def processes(self) -> list[int]:
+        """The supervisor, pid 1 and everything below, as the host numbers them."""
+        state = self.state()
+        found = [int(state["pid1"])]
+        for pid in found:  # grows while it is walked
+            found += _children(pid)
+        return [int(state["pid"]), *found]
+
+    def listeners(self) -> set[tuple[str, int]]:
+        """What its processes listen on in the host's namespace: (IPv4 address, port)."""
+        held = set().union(*map(_sockets, self.processes()))
+        found = set()
+        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in held:  # TCP_LISTEN; the inode
+                address, port = fields[1].split(":")
+                packed = int(address, 16).to_bytes(4, sys.byteorder)
+                found.add((socket.inet_ntoa(packed), int(port, 16)))
+        return found
 
     @property
     def port(self) -> int:

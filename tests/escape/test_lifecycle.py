@@ -12,8 +12,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from conftest import needs_root
-from sandbox import ROOT, SUDO, Sandbox, alive, free_port, until
+from sandbox import ROOT, SUDO, Sandbox, alive, free_port, needs_root, until
 from test_network import reachable
 
 # An ordinary account that every Debian has, to be the caller of sudo.
@@ -30,16 +29,6 @@ def own(home: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[Sandbox]
         it.destroy()
 
 
-def processes(it: Sandbox) -> list[int]:
-    """The supervisor and everything inside, as the host numbers them."""
-    supervisor, pid1 = int(it.state()["pid"]), int(it.state()["pid1"])
-    found = [supervisor, pid1]
-    for pid in found[1:]:
-        for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-            found += [int(child) for child in children.read_text().split()]
-    return found
-
-
 def answers(it: Sandbox) -> bool:
     return "1" in it.shell("psql", "-Atc", "select 1").stdout
 
@@ -50,7 +39,7 @@ def test_82_the_supervisors_death_is_the_guests(own: Sandbox, busy: bool) -> Non
     attack = own.attack("process", "wait")
     attack.expect("waiting")
     flood = own.attack("network", "flip_family", 9, 60) if busy else None
-    running = processes(own)
+    running = own.processes()
     assert len(running) > 3 and reachable(own.port)
     os.kill(running[0], signal.SIGKILL)
     until(lambda: not any(map(alive, running)), 1, "the guest is dead")
@@ -111,6 +100,12 @@ def test_88_run_does_not_start_from_a_damaged_plan(own: Sandbox, cut: str) -> No
     else:
         assert done.returncode in (1, 4) and "plan" in done.stderr and "try:" in done.stderr
         assert "Traceback" not in done.stderr and own.state() == {}
+
+
+def become_caller() -> tuple[str, ...]:
+    """The prefix that runs a command as an ordinary user."""
+    ids = (f"--reuid={CALLER.pw_uid}", f"--regid={CALLER.pw_gid}")
+    return ("setpriv", *ids, "--clear-groups", "--")
 
 
 def together(*calls: tuple[Sandbox, tuple[str, ...]]) -> list[tuple[int, str]]:
@@ -182,6 +177,36 @@ def test_20_a_file_of_a_supplementary_group_is_out_of_reach(home: pathlib.Path) 
         it.destroy()
 
 
+@needs_root
+def test_20_a_file_open_through_a_group_alone_stops_the_launch_without_root(
+    home: pathlib.Path,
+) -> None:
+    """An ordinary user cannot leave their groups; so nothing granted may open through one."""
+    group = 4_242_424
+    base = home / "grouped-user"
+    (base / "tree").mkdir(parents=True)
+    shutil.copytree(ROOT / "tests/escape/attacks", base / "attacks")
+    subprocess.run(["chown", "-R", f"{CALLER.pw_uid}:{CALLER.pw_gid}", base], check=True)
+    theirs = base / "tree/theirs"
+    theirs.write_text("secret\n")
+    os.chown(theirs, 0, group)
+    theirs.chmod(0o640)
+    become = (*become_caller()[:-2], "--groups", str(group), "--")
+    plain: dict[str, str | None] = {**dict.fromkeys(SUDO), "XDG_STATE_HOME": str(base / "state")}
+    it = Sandbox(base, "grouped", plain)
+    words = ("create", "postgres", it.name, str(free_port()), "--read", f"{base / 'tree'}::/tree")
+    it.call(*words, prefix=become)
+    try:
+        done = it.call("run", it.name, check=False, prefix=become)
+        assert done.returncode == 6 and str(theirs) in done.stderr, done.stderr
+        theirs.chmod(0o644)
+        it.call("run", it.name, prefix=become)
+        read = it.call("exec", it.name, "--", "cat", "/tree/theirs", prefix=become)
+        assert read.stdout == "secret\n"
+    finally:
+        it.call("destroy", "--yes", it.name, prefix=become)
+
+
 def uids(pid: str) -> set[str]:
     with open(f"/proc/{pid}/status") as file:
         return set(next(line.split()[1:] for line in file if line.startswith("Uid:")))
@@ -213,7 +238,7 @@ def test_102_under_sudo_everything_is_the_callers(home: pathlib.Path) -> None:
         # The caller needs no sudo from here on.
         plain: dict[str, str | None] = {**dict.fromkeys(SUDO), "XDG_STATE_HOME": str(base / "state")}
         theirs = Sandbox(base, "sudo", plain)
-        become = ("setpriv", f"--reuid={CALLER.pw_uid}", f"--regid={CALLER.pw_gid}", "--clear-groups", "--")
+        become = become_caller()
         words = ("exec", "sudo", "--", "psql", "-Atc", "select 40 + 2")
         assert theirs.call(*words, prefix=become).stdout == "42\n"
         theirs.call("stop", "sudo", prefix=become)
@@ -229,7 +254,7 @@ def test_102_another_user_cannot_touch_it(home: pathlib.Path) -> None:
     it.create()
     try:
         it.run()
-        become = ("setpriv", f"--reuid={CALLER.pw_uid}", f"--regid={CALLER.pw_gid}", "--clear-groups", "--")
+        become = become_caller()
         for words in (("stop", "mine"), ("exec", "mine", "--", "true"), ("destroy", "--yes", "mine")):
             done = it.call(*words, check=False, prefix=become)
             assert done.returncode in (3, 4, 125), (words, done.stderr)

@@ -99,6 +99,11 @@ def test_52_signals_are_at_their_defaults(sandbox: Sandbox) -> None:
     assert (found["SigBlk"], found["SigIgn"]) == ("0" * 16, "0" * 16), found
 
 
+def test_53_no_keyring_can_be_read(sandbox: Sandbox) -> None:
+    assert sandbox.guest("process", "surface")["keyctl"] == "EPERM"
+    assert sandbox.guest("files", "outcomes", "/proc/keys") == {"/proc/keys": "ENOENT"}
+
+
 def test_54_orphans_are_reaped(sandbox: Sandbox) -> None:
     assert sandbox.guest("process", "orphans", 300) == {"zombies": 0}
 

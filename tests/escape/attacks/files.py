@@ -154,20 +154,52 @@ def unix_connect(*paths):
     return found
 
 
-def standard_input():
-    """Use the descriptor that the caller of exec passed, beyond what it was passed for."""
-    found = {
-        "climb": outcome(lambda: os.close(os.open("..", os.O_RDONLY, dir_fd=0))),
-        "chdir": outcome(os.fchdir, 0),
-        "reopen for writing": outcome(lambda: os.close(os.open("/proc/self/fd/0", os.O_WRONLY))),
-        "chmod": outcome(os.fchmod, 0, 0o777),
-        "truncate by path": outcome(os.truncate, "/proc/self/fd/0", 0),
-    }
-    try:
-        found["text"] = os.read(0, 100).decode()
-    except OSError as problem:
-        found["text"] = os.strerror(problem.errno)
+def unix_paths(directory):
+    """Socket paths that a broker could resolve wrongly."""
+    found = {}
+
+    def attempt(name, act):
+        with socket.socket(socket.AF_UNIX) as sock:
+            found[name] = outcome(act, sock)
+
+    for name, path in {
+        "magic link": "/proc/self/root/../../../../run/nothing",
+        "magic fd": "/proc/self/fd/0",
+        "pid 1": "/proc/1/root/tmp/x",
+        "up": "../" * 20 + "run/nothing",
+        "directory": directory,
+        "not a socket": directory + "/old",
+    }.items():
+        attempt("connect " + name, lambda sock, path=path: sock.connect(path))
+    os.symlink("/proc/self/root", directory + "/magic")
+    attempt("bind link", lambda sock: sock.bind(directory + "/magic"))
+    attempt("bind read-only", lambda sock: sock.bind("/ro/mine"))
+    attempt("bind below a magic link", lambda sock: sock.bind("/proc/self/fd/x"))
+    server = socket.socket(socket.AF_UNIX)
+    found["bind"] = outcome(server.bind, directory + "/mine")
+    server.listen(1)
+    attempt("connect own", lambda sock: sock.connect(directory + "/mine"))
+    os.chdir(directory)
+    attempt("connect relative", lambda sock: sock.connect("mine"))
+    gone = directory + "/gone"
+    os.mkdir(gone)
+    os.chdir(gone)
+    os.rmdir(gone)
+    attempt("connect from a deleted directory", lambda sock: sock.connect("../mine"))
+    attempt("bind in a deleted directory", lambda sock: sock.bind("x"))
     return found
+
+
+def standard_input():
+    """Read what the caller of exec passed, then use the descriptor beyond that."""
+    found = {"text": os.read(0, 100).decode()}
+    return {
+        **found,
+        "open": outcome(lambda: os.close(os.open("/proc/self/fd/0", os.O_WRONLY | os.O_NONBLOCK))),
+        "chmod": outcome(os.fchmod, 0, 0o777),
+        "utime": outcome(os.utime, 0, (1, 1)),
+        "truncate": outcome(os.truncate, "/proc/self/fd/0", 0),
+    }
 
 
 if __name__ == "__main__":

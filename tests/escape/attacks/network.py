@@ -276,7 +276,8 @@ def listen_while_connecting(slow):
     print("listened", flush=True)
     done.wait(14)
     found["after"] = [outcome(sock.shutdown, socket.SHUT_RDWR), raw("listen", number, 8)]
-    found["last name"] = list(sock.getsockname())
+    print("listened again", flush=True)
+    time.sleep(1)
     return found
 
 
@@ -297,9 +298,9 @@ def listen_again(listen):
 
 
 def serve(host, port):
-    """Bind, listen and answer one connection, if one comes within five seconds."""
+    """Bind, listen and answer one connection, if one comes within two seconds."""
     sock = tcp(host)
-    sock.settimeout(5)
+    sock.settimeout(2)
     found = {"bind": outcome(sock.bind, (host, port))}
     found["listen"] = outcome(sock.listen, 8)
     found["name"] = list(sock.getsockname())[:2]
@@ -403,6 +404,25 @@ def timed(granted):
     started = time.monotonic()
     result = connect(["127.0.0.1", granted])[0]
     return {"result": result, "seconds": time.monotonic() - started}
+
+
+def flood(threads, seconds):
+    """Requests from many threads at once, as fast as they are answered."""
+    tries, until = [0] * threads, time.monotonic() + seconds
+
+    def request(which):
+        while time.monotonic() < until:
+            with socket.socket() as sock:
+                outcome(sock.connect, ("127.0.0.1", 9))
+            tries[which] += 1
+
+    running = [threading.Thread(target=request, args=(which,)) for which in range(threads)]
+    for thread in running:
+        thread.start()
+    print("flooding", flush=True)
+    for thread in running:
+        thread.join()
+    return {"tries": sum(tries)}
 
 
 def hold(slow):
