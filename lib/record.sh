@@ -45,8 +45,7 @@ record_is_alive() {
 record_names() {
     local dir
     ENVIRONMENTS=()
-    for dir in "$VIRT_BASE"/*/; do
-        dir=${dir%/}
+    for dir in "$VIRT_BASE"/*; do
         [[ -d $dir && ! -L $dir && (-f $dir/.virt-owned || ! -x $dir) ]] || continue
         if record_is_name "${dir##*/}"; then ENVIRONMENTS+=("${dir##*/}"); fi
     done

@@ -42,6 +42,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     recompiling = command("recompile")
     recompiling.add_argument("environment")
     recompiling.add_argument("--base", required=True)
+    recompiling.add_argument("--if-edited", action="store_true")
     inspecting = command("inspect")
     inspecting.add_argument("environment")
     inspecting.add_argument("--json", action="store_true")
@@ -91,8 +92,7 @@ def main(words: list[str]) -> int:
         about = f"{plain(str(error.filename))}: " if error.filename else ""
         failure = Problem(FAILED, f"{about}{(error.strerror or str(error)).lower()}")
     print(f"{program}: {verb}: {failure.message}", file=sys.stderr)
-    if failure.hint:
-        print(f"  try: {failure.hint}", file=sys.stderr)
+    print(f"  try: {failure.hint or f'{program} help {verb}'}", file=sys.stderr)
     return failure.code
 
 

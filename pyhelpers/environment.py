@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import secrets
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,12 +20,12 @@ from pyhelpers.errors import HOST, MISSING, NO_TEMPLATE, STATE, USAGE, Problem, 
 from pyhelpers.manifest import Manifest
 from pyhelpers.paths import Grounds
 from pyhelpers.records import format_pairs, read_pairs, replace, write_new
+from pyhelpers.runstate import MANIFEST, manifest_edited
 from pyhelpers.subject import Subject, check_environment, check_minimum, environment_context, server_port
 from pyhelpers.templates import fill_template, template_id, template_layer
 
 _TOOLKIT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FLAGS = "the flags"  # what messages call a manifest that was made from them
-_MANIFEST = "config/capabilities.json"
 _COMPILED = "config/compiled.json"  # the manifest that the plan was made from
 
 DEFAULTS = {"memory": "256M", "cpu": "1.0", "pids": 256}
@@ -144,7 +145,7 @@ def _fill(staging: str, subject: Subject, uid: int, gid: int) -> None:
         os.mkdir(os.path.join(staging, name), 0o700)
     for name, content in _rendered(subject).items():
         write_new(os.path.join(staging, name), content)
-    write_new(os.path.join(staging, _MANIFEST), manifest.raw)
+    write_new(os.path.join(staging, MANIFEST), manifest.raw)
     write_new(os.path.join(staging, _COMPILED), manifest.raw)
     write_new(os.path.join(staging, "config/plan"), server_plan(subject))
     record = _record(subject, {"created": str(int(time.time())), "uid": str(uid), "gid": str(gid)})
@@ -242,15 +243,17 @@ def recompile(arguments: argparse.Namespace) -> int:
     record = read_pairs(os.path.join(directory, "record"))
     if not record:
         raise Problem(MISSING, f"{plain(directory)} is no environment: it has no record")
+    if arguments.if_edited and not manifest_edited(directory):
+        return 0
     card = cards.load(record["engine"])
-    source = os.path.join(directory, _MANIFEST)
+    source = os.path.join(directory, MANIFEST)
     try:
         manifest = _load_checked(
             strict_json.read_regular(source), plain(source), name, _grounds(base, name), card
         )
     except Problem as problem:
         # In a file, a wrong form is no wrong usage of the command.
-        problem.code = STATE
+        problem.code, problem.hint = STATE, f"${{EDITOR:-vi}} {shlex.quote(source)}"
         raise
     provider = _same_data_provider(card, manifest, record)
     password = read_pairs(os.path.join(directory, "env")).get("DB_PASSWORD", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from typing import Any
@@ -10,8 +9,6 @@ from typing import Any
 from pyhelpers import runstate
 from pyhelpers.errors import MISSING, Problem, plain, shown
 from pyhelpers.table import print_fields, print_table, size
-
-_MANIFEST = "config/capabilities.json"
 
 # What holds each kind of grant, and what happens to everything that is not granted.
 _ENFORCED = {
@@ -53,7 +50,7 @@ def report(directory: str) -> dict[str, Any]:
             else:
                 live[key] = value
     manifest = _manifest(directory)
-    changed = bool(manifest) and _digest(directory) != _planned_digest(directory)
+    changed = bool(manifest) and runstate.manifest_edited(directory)
     if changed:
         notes.append("the manifest was edited: the next restart applies it")
     return {
@@ -69,7 +66,7 @@ def report(directory: str) -> dict[str, Any]:
         "created": _number(record.get("created", "")),
         "owner_uid": _number(record.get("uid", "")),
         "directory": directory,
-        "manifest": os.path.join(directory, _MANIFEST),
+        "manifest": os.path.join(directory, runstate.MANIFEST),
         "manifest_edited": changed,
         "provider": record.get("provider", ""),
         "engine_version": record.get("version", ""),
@@ -104,25 +101,6 @@ def _manifest(directory: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _digest(directory: str) -> str:
-    try:
-        with open(os.path.join(directory, _MANIFEST), "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
-    except OSError:
-        return ""
-
-
-def _planned_digest(directory: str) -> str:
-    try:
-        with open(os.path.join(directory, "config/plan"), encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("manifest\t"):
-                    return line.split("\t")[1].strip()
-    except OSError:
-        pass
-    return ""
 
 
 def _tree_bytes(top: str) -> int | None:

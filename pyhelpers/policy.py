@@ -1,134 +1,67 @@
-"""Compiles the system-call policy to the program that the launcher installs.
+"""The system-call policy's program, as the launcher installs it.
 
 The policy itself is data, in `policy_tables`. libseccomp turns it into classic BPF when a
 plan is compiled; the runtime installs the bytes as they are and knows nothing of it.
+
+Compiling takes 100 ms, half of it loading libseccomp, so the program is kept in the virtual
+environment, beside the code that made it and trusted as that is. Its name is a digest of
+what it was made from; its first bytes are a digest of the rest.
 """
 
 from __future__ import annotations
 
-import errno
+import hashlib
+import os
+import platform
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
-import pyseccomp  # type: ignore[import-untyped]
-from pyseccomp import ALLOW, ERRNO, KILL_PROCESS, MASKED_EQ, NOTIFY, Arch, Arg, Attr
-
-from pyhelpers.policy_tables import (
-    ALLOWED,
-    BY_ARGUMENT,
-    LEGACY,
-    NOTIFIED,
-    RECENT,
-    REFUSED,
-    Switch,
-    Verdict,
-)
-
-# One condition of a rule: (argument, mask, value).
-Condition = tuple[int, int, int]
-
-# libseccomp's answer for a name that it does not know; a name known on another
-# architecture only is another negative number (seccomp-syscalls.h).
-_UNKNOWN = -1
-
-# The libseccomp API level that has notification (2.5). Set rather than probed: what the
-# kernel under the compiler can do says nothing about the one under the launcher.
-_API_LEVEL = 5
+_SOURCES = ("policy_tables.py", "policy_compiler.py")
+_DIGEST = hashlib.sha256().digest_size
 
 
-class UnknownCall(ValueError):
-    """A system call's name that neither libseccomp nor the policy knows."""
-
-
-def compile_filter(extra_syscalls: Sequence[str] = (), arch: int = Arch.NATIVE) -> bytes:
+def compile_filter(extra_syscalls: Sequence[str] = ()) -> bytes:
     """Return the policy as an array of `struct sock_filter` (8 bytes each, native endian).
 
     extra_syscalls: names allowed in addition; one that the policy decides otherwise is
                     refused with ValueError
-    arch:           a `pyseccomp.Arch`; the host's own unless a test says otherwise
 
     Raises UnknownCall for a name that is no system call, OSError when libseccomp fails.
     """
-    pyseccomp.set_api(_API_LEVEL)
-    program = pyseccomp.SyscallFilter(ERRNO(errno.ENOSYS))
-    if arch != Arch.NATIVE:
-        program.add_arch(arch)
-        program.remove_arch(Arch.NATIVE)
-    # Foreign architectures, and on x86_64 the x32 numbers, which share its value.
-    program.set_attr(Attr.ACT_BADARCH, KILL_PROCESS)
-    # A binary tree by number instead of a list of all.
-    program.set_attr(Attr.CTL_OPTIMIZE, 2)
+    kept = _kept(extra_syscalls)
+    program = _read(kept)
+    if not program:
+        # Loaded only here: see above.
+        from pyhelpers.policy_compiler import build
 
-    for name, verdict in _policy(extra_syscalls):
-        if not _exists(name, arch):
-            continue
-        for action, conditions in _rules(verdict):
-            arguments = (Arg(index, MASKED_EQ, mask, value) for index, mask, value in conditions)
-            program.add_rule_exactly(action, name, *arguments)
-    return _export(program)
+        program = build(extra_syscalls)
+        _write(kept, program)
+    return program
 
 
-def _policy(extra: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
-    decided = {*NOTIFIED, *REFUSED, *BY_ARGUMENT}
-    if refused := decided.intersection(extra):
-        raise ValueError(f"the policy decides {', '.join(sorted(refused))} already")
-    for name in NOTIFIED:
-        yield name, NOTIFY
-    for name in REFUSED:
-        yield name, ERRNO(errno.EPERM)
-    for name in dict.fromkeys((*ALLOWED, *extra)):
-        yield name, ALLOW
-    yield from BY_ARGUMENT.items()
+def _kept(extra: Sequence[str]) -> Path:
+    digest = hashlib.sha256(repr((platform.machine(), sorted(extra))).encode())
+    for name in _SOURCES:
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return Path(sys.prefix) / f"policy-{digest.hexdigest()[:16]}.bpf"
 
 
-def _exists(name: str, arch: int) -> bool:
-    number = pyseccomp.resolve_syscall(arch, name)
-    if number >= 0:
-        return True
-    if name in LEGACY or (number == _UNKNOWN and name in RECENT):
-        return False
-    raise UnknownCall(f"no system call {name!r} on this architecture")
+def _read(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return b""
+    digest, program = content[:_DIGEST], content[_DIGEST:]
+    return program if hashlib.sha256(program).digest() == digest else b""
 
 
-def _rules(
-    verdict: Verdict, conditions: tuple[Condition, ...] = ()
-) -> Iterator[tuple[int, tuple[Condition, ...]]]:
-    """Flatten a verdict into rules of which exactly one matches any call.
-
-    libseccomp has no "else", and what it does with rules that overlap is its own choice;
-    so the else is spelled out as the complement of the cases.
-    """
-    if not isinstance(verdict, Switch):
-        yield verdict, conditions
+def _write(path: Path, program: bytes) -> None:
+    """Keep a program if we may: not in an interpreter that is not the toolkit's own."""
+    if sys.prefix == sys.base_prefix or not os.access(path.parent, os.W_OK):
         return
-    for value, then in verdict.cases.items():
-        yield from _rules(then, (*conditions, (verdict.argument, verdict.mask, value)))
-    for mask, value in complement(verdict.cases, verdict.mask):
-        yield verdict.otherwise, (*conditions, (verdict.argument, mask, value))
-
-
-def complement(values: Iterable[int], within: int) -> Iterator[tuple[int, int]]:
-    """Yield disjoint (mask, value) pairs for every word w with `w & within` not in values.
-
-    A walk down the binary trie of the values, from the highest bit of `within`: where no
-    value goes on, everything below is one pair.
-    """
-    bits = [1 << bit for bit in reversed(range(32)) if within >> bit & 1]
-
-    def walk(depth: int, mask: int, prefix: int, below: list[int]) -> Iterator[tuple[int, int]]:
-        if not below:
-            yield mask, prefix
-        elif depth < len(bits):
-            bit = bits[depth]
-            for side in (bit, 0):
-                members = [value for value in below if value & bit == side]
-                yield from walk(depth + 1, mask | bit, prefix | side, members)
-
-    yield from walk(0, 0, 0, list(values))
-
-
-def _export(program: pyseccomp.SyscallFilter) -> bytes:
-    with tempfile.TemporaryFile() as file:
-        program.export_bpf(file)
-        file.seek(0)
-        return file.read()
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".policy-", delete=False) as file:
+        file.write(hashlib.sha256(program).digest() + program)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)

@@ -1,4 +1,4 @@
-"""The system-call policy as data; `policy` compiles it.
+"""The system-call policy as data; `policy_compiler` turns it into a program.
 
 Names are the kernel's. Constants are from the kernel's uapi headers (asm-generic, which
 x86_64 and aarch64 share) and carry the header's name beside them.
@@ -16,9 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Union
 
-from pyseccomp import ALLOW, ERRNO  # type: ignore[import-untyped]
-
 LOW_WORD = 0xFFFFFFFF
+# linux/seccomp.h: SECCOMP_RET_ALLOW and SECCOMP_RET_ERRNO
+ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+
+
+def refuse(code: int) -> int:
+    """The action that answers a call with this errno."""
+    return _ERRNO | code
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,9 @@ _IPPROTO_TCP, _IPPROTO_UDP, _IPPROTO_IPV6 = 6, 17, 41
 # linux/net.h SOCK_TYPE_MASK: the bits above are SOCK_CLOEXEC and SOCK_NONBLOCK.
 _SOCK_TYPE_MASK = 0xF
 
-_NO_FAMILY = ERRNO(errno.EAFNOSUPPORT)
-_NO_TYPE = ERRNO(errno.ESOCKTNOSUPPORT)
-_NO_PROTOCOL = ERRNO(errno.EPROTONOSUPPORT)
+_NO_FAMILY = refuse(errno.EAFNOSUPPORT)
+_NO_TYPE = refuse(errno.ESOCKTNOSUPPORT)
+_NO_PROTOCOL = refuse(errno.EPROTONOSUPPORT)
 
 _INTERNET = Switch(
     1,
@@ -168,7 +173,7 @@ _MSG_OOB, _MSG_FASTOPEN = 0x1, 0x20000000
 
 def _send(flags: int) -> Switch:
     mask = _MSG_FASTOPEN | _MSG_OOB
-    return Switch(flags, _allow(0), ERRNO(errno.EOPNOTSUPP), mask)
+    return Switch(flags, _allow(0), refuse(errno.EOPNOTSUPP), mask)
 
 
 # The guest may call this on sockets of the host's namespace (its listener, what it
@@ -197,7 +202,7 @@ _TCP_OPTIONS = _allow(
     12,  # TCP_QUICKACK
     18,  # TCP_USER_TIMEOUT
 )
-_NO_OPTION = ERRNO(errno.ENOPROTOOPT)
+_NO_OPTION = refuse(errno.ENOPROTOOPT)
 _SET_OPTION = Switch(
     1,
     {
@@ -232,10 +237,10 @@ _IOCTL = Switch(
         0x5450,  # FIONCLEX
         0x5451,  # FIOCLEX
     ),
-    ERRNO(errno.ENOTTY),
+    refuse(errno.ENOTTY),
 )
 
-_REFUSE = ERRNO(errno.EPERM)
+_NOT_PERMITTED = refuse(errno.EPERM)
 _PRCTL = Switch(
     0,
     {
@@ -257,11 +262,11 @@ _PRCTL = Switch(
             42,  # PR_GET_THP_DISABLE
             0x53564D41,  # PR_SET_VMA: names of memory areas
         ),
-        4: _REFUSE,  # PR_SET_DUMPABLE
-        22: _REFUSE,  # PR_SET_SECCOMP
-        0x59616D61: _REFUSE,  # PR_SET_PTRACER
+        4: _NOT_PERMITTED,  # PR_SET_DUMPABLE
+        22: _NOT_PERMITTED,  # PR_SET_SECCOMP
+        0x59616D61: _NOT_PERMITTED,  # PR_SET_PTRACER
     },
-    ERRNO(errno.EINVAL),
+    refuse(errno.EINVAL),
 )
 
 # linux/sched.h: CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
@@ -282,11 +287,11 @@ BY_ARGUMENT: Mapping[str, Switch] = {
     "setsockopt": _SET_OPTION,
     "ioctl": _IOCTL,
     "prctl": _PRCTL,
-    "clone": Switch(0, _allow(0), _REFUSE, _NAMESPACES),
+    "clone": Switch(0, _allow(0), _NOT_PERMITTED, _NAMESPACES),
     # Zero is PER_LINUX, all ones asks. Others switch off ASLR or make reads executable.
-    "personality": Switch(0, _allow(0, 0xFFFFFFFF), _REFUSE),
+    "personality": Switch(0, _allow(0, 0xFFFFFFFF), _NOT_PERMITTED),
     # Its own limits only: pid 1 inside has the same uid and would let itself be starved.
-    "prlimit64": Switch(0, _allow(0), _REFUSE),
+    "prlimit64": Switch(0, _allow(0), _NOT_PERMITTED),
     # A lease on a file of a read grant would hold up the host's own writers.
-    "fcntl": Switch(1, {_F_SETLEASE: _REFUSE}, ALLOW, _FCNTL_COMMANDS),
+    "fcntl": Switch(1, {_F_SETLEASE: _NOT_PERMITTED}, ALLOW, _FCNTL_COMMANDS),
 }

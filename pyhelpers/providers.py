@@ -158,12 +158,13 @@ def find(card: Card, environ: Mapping[str, str], choice: str = "auto", wanted: s
         others.append(f"{provider.version} in {plain(provider.directory)}")
     spec = card.data["provider"]
     what = f"{card.title} {wanted}".rstrip()
-    sources = f"{spec['variable']}, the host's packages, the wheel in .venv"
-    if choice.startswith("/") or (choice == "auto" and environ.get(spec["variable"])):
-        named = choice if choice.startswith("/") else environ[spec["variable"]]
-        sources = f"the named directory {plain(named)}"
+    where, hint = f"{spec['variable']}, the host's packages, the wheel in .venv", spec["install"]
+    if choice.startswith("/"):
+        where = f"the named directory {plain(choice)}"
+    elif choice == "auto" and environ.get(spec["variable"]):
+        where, hint = f"the directory that {spec['variable']} names", f"unset {spec['variable']}"
     found = f" (found: {', '.join(others)})" if others else ""
-    raise Problem(HOST, f"no server programs of {what} in {sources}{found}", spec["install"])
+    raise Problem(HOST, f"no server programs of {what} in {where}{found}", hint)
 
 
 def data_version(card: Card, version: str) -> str:

@@ -3,13 +3,18 @@ runtime says when asked."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from pyhelpers.errors import Problem
 from pyhelpers.records import parse_pairs, read_pairs
+from pyhelpers.strict_json import read_regular
+
+MANIFEST = "config/capabilities.json"
 
 _LAUNCH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "launch", "__main__.py")
 _PATIENCE = 10  # seconds for one answer of the runtime
@@ -56,6 +61,17 @@ def read(directory: str) -> RunState:
     else:
         state = "stopped"
     return RunState(state, record, run, ended)
+
+
+def manifest_edited(directory: str) -> bool:
+    """Whether the manifest is another one than the plan was made from."""
+    try:
+        with open(os.path.join(directory, "config/plan"), "rb") as file:
+            planned = [line.rstrip().split(b"\t") for line in file if line.startswith(b"manifest\t")]
+        raw = read_regular(os.path.join(directory, MANIFEST))
+    except (OSError, Problem):
+        return True
+    return planned != [[b"manifest", hashlib.sha256(raw).hexdigest().encode()]]
 
 
 def ask_runtime(words: Sequence[str]) -> list[tuple[str, str]]:

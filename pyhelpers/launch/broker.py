@@ -329,5 +329,5 @@ def _sun(path: str) -> bytes:
 
 def _mount_of(fd: int) -> int:
     """The id of the mount that a descriptor is on (proc_pid_fdinfo(5))."""
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+    with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("mnt_id:"))

@@ -89,7 +89,7 @@ class Listener:
 
 def flags_of(request: Request, sock: Socket) -> tuple[int, int]:
     """The file status flags, and the descriptor's (proc_pid_fdinfo(5), octal)."""
-    with open(f"/proc/{request.tid}/fdinfo/{request.fd}", encoding="ascii") as file:
+    with open(f"/proc/{request.tid}/fdinfo/{request.fd}", encoding="utf-8") as file:
         descriptor = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
     return fcntl.fcntl(sock.fileno(), fcntl.F_GETFL), descriptor
 

@@ -7,7 +7,7 @@ import os
 
 def boot_id() -> str:
     """This boot's id; a state written under another one is of a process that cannot live."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         return file.read().strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import socket
 import threading
@@ -71,7 +72,10 @@ def udp() -> Canary:
 def unix(path: pathlib.Path) -> Canary:
     """A unix listener that everybody may connect to."""
     sock = socket.socket(socket.AF_UNIX)
-    sock.bind(str(path))
+    # By way of a descriptor: the path may be longer than a socket's can be.
+    directory = os.open(path.parent, os.O_PATH)
+    sock.bind(f"/proc/self/fd/{directory}/{path.name}")
+    os.close(directory)
     path.chmod(0o777)
     sock.listen(8)
     return Canary(sock)

@@ -205,7 +205,19 @@ def test_99_a_write_grant_of_the_toolkit_is_refused_and_a_read_grant_is_not(
 @pytest.mark.parametrize(
     "guest",
     [
-        *("/", "/data", "/data/x", "/config", "/sock", "/usr", "/usr/lib", "/etc", "/etc/passwd", "/proc", "/dev"),
+        *(
+            "/",
+            "/data",
+            "/data/x",
+            "/config",
+            "/sock",
+            "/usr",
+            "/usr/lib",
+            "/etc",
+            "/etc/passwd",
+            "/proc",
+            "/dev",
+        ),
         *("/tmp/x", "/bin", "/lib64", "/opt", "/opt/engine/x", "/sys", "x", "/a/../data", "", "//data"),
     ],
 )
@@ -298,7 +310,9 @@ def test_101_ordinary_variables_are_granted_as_they_are(loaded, document) -> Non
     assert loaded(put(document, "environment", variables)).environment == variables
 
 
-@pytest.mark.parametrize("name", ["../x", "/abs", ".", "", "x" * 300, "a b", "-x", "a..b", "dév", "\u0430dmin"])
+@pytest.mark.parametrize(
+    "name", ["../x", "/abs", ".", "", "x" * 300, "a b", "-x", "a..b", "dév", "\u0430dmin"]
+)
 def test_93_94_a_name_is_a_plain_file_name(loaded, document, name: str) -> None:
     message = refusal(loaded, put(document, "sandbox", name))
     assert message.startswith("m: sandbox: ")

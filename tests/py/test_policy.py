@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pyseccomp import Arch, resolve_syscall
 
-from pyhelpers.policy import UnknownCall, compile_filter, complement
+from pyhelpers.policy_compiler import UnknownCall, build, complement
 
 KILL_PROCESS, ERRNO, NOTIFY, ALLOW = 0x80000000, 0x00050000, 0x7FC00000, 0x7FFF0000
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -36,7 +36,7 @@ def refused(number: int) -> int:
 @cache
 def program(machine: str) -> tuple[tuple[int, int, int, int], ...]:
     native = machine == platform.machine()
-    code = compile_filter() if native else compile_filter(arch=ARCHES[machine])
+    code = build() if native else build(arch=ARCHES[machine])
     return tuple(struct.iter_unpack("=HBBI", code))
 
 
@@ -303,7 +303,7 @@ def test_a_complement_is_disjoint_and_matches_what_is_no_value(
 
 def test_extra_calls_are_allowed_and_nothing_else_changes() -> None:
     machine = platform.machine()
-    code = tuple(struct.iter_unpack("=HBBI", compile_filter(["memfd_create"])))
+    code = tuple(struct.iter_unpack("=HBBI", build(["memfd_create"])))
     for name in ("memfd_create", "splice"):
         data = struct.pack("=IIQ6Q", number(machine, name), AUDIT_ARCH[machine], *[0] * 7)
         want = ALLOW if name == "memfd_create" else refused(errno.ENOSYS)
@@ -313,13 +313,13 @@ def test_extra_calls_are_allowed_and_nothing_else_changes() -> None:
 @pytest.mark.parametrize("name", ["ptrace", "bind", "ioctl"])
 def test_an_extra_call_cannot_lift_a_decision(name: str) -> None:
     with pytest.raises(ValueError, match=name):
-        compile_filter([name])
+        build([name])
 
 
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(UnknownCall, match="frobnicate"):
-        compile_filter(["frobnicate"])
+        build(["frobnicate"])
 
 
 def test_two_compilations_give_the_same_bytes() -> None:
-    assert compile_filter() == compile_filter()
+    assert build() == build()

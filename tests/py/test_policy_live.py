@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from pyhelpers.policy import compile_filter
+from pyhelpers.policy_compiler import build
 
 # Reads the filter from stdin, installs it, evaluates the expression in argv[1] and prints
 # it as JSON. `c(NAME, …)` makes a raw call and gives the errno's name, or "ok".
@@ -60,7 +60,7 @@ on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="x86_64 only"
 
 def probe(expression: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-I", "-S", "-c", PROBE, expression]
-    return subprocess.run(command, input=compile_filter(), capture_output=True, timeout=60)
+    return subprocess.run(command, input=build(), capture_output=True, timeout=60)
 
 
 @pytest.mark.parametrize(

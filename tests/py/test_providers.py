@@ -130,7 +130,7 @@ def test_the_wanted_version_is_chosen_and_its_lack_names_what_there_is(tmp_path:
 
 
 def test_a_named_directory_without_the_program_is_an_error_not_a_fallback(tmp_path: Path, wheel) -> None:
-    with pytest.raises(Problem, match="the named directory"):
+    with pytest.raises(Problem, match="the directory that VIRT_FAKE_BIN names"):
         providers.find(Card(wheel=wheel), {"VIRT_FAKE_BIN": str(tmp_path)})  # type: ignore[arg-type]
 
 
