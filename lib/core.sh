@@ -60,7 +60,7 @@ core_answer() {
 _core_keep() {
     local line
     for line in "$@"; do
-        [[ $line != [a-zA-Z_]*=* ]] || FIELDS[${line%%=*}]=${line#*=}
+        if [[ $line == ?*=* ]]; then FIELDS[${line%%=*}]=${line#*=}; fi
     done
 }
 

@@ -69,35 +69,39 @@ output_mebibytes() {
 # Prints a table of COLUMNS columns, the first row being its head. States are coloured on a
 # terminal.
 output_table() {
-    local columns=$1 i row cell line
+    local columns=$1 i cell format=''
     local -a widths=() cells=()
     shift
-    for ((i = 0; i < $#; i++)); do
-        row=$((i + 1))
-        _output_plain "${!row}"
-        cells+=("$REPLY")
-        if ((${#REPLY} > ${widths[i % columns]:-0})); then widths[i % columns]=${#REPLY}; fi
+    for cell in "$@"; do
+        if [[ $cell == *[!\ -~]* ]]; then printf -v cell %q "$cell"; fi
+        i=$((${#cells[@]} % columns))
+        cells+=("$cell")
+        if ((${#cell} > ${widths[i]:-0})); then widths[i]=${#cell}; fi
     done
-    for ((row = 0; row < ${#cells[@]}; row += columns)); do
-        line=''
-        for ((i = 0; i < columns; i++)); do
-            printf -v cell '%-*s' "${widths[i]}" "${cells[row + i]}"
-            output_colour "$cell"
-            line+="$REPLY  "
+    for ((i = 0; i < columns - 1; i++)); do format+="%-${widths[i]}s  "; done
+    if [[ -t 1 && -z ${NO_COLOR-} && ${TERM-dumb} != dumb ]]; then
+        for i in "${!cells[@]}"; do
+            _output_colour "${cells[i]}" "${widths[i % columns]}"
+            cells[i]=$REPLY
         done
-        printf '%s\n' "${line%"${line##*[! ]}"}"
-    done
+    fi
+    # One printf for all rows: a call for each cell took most of `list`'s time.
+    # shellcheck disable=SC2059 # the format has widths alone
+    printf "$format%s\n" "${cells[@]}"
 }
 
-# Sets REPLY to the (padded) word of a state in its colour, on a terminal that wants colours.
-output_colour() {
+# Sets REPLY to a state in its colour, padded to WIDTH (printf would count the escapes); to any
+# other word as it is.
+_output_colour() {
+    local colour
     REPLY=$1
-    [[ -t 1 && -z ${NO_COLOR-} && ${TERM-dumb} != dumb ]] || return 0
-    case ${1%% *} in
-        running) REPLY=$'\e[32m'$1$'\e[0m' ;;
-        starting | stopping) REPLY=$'\e[33m'$1$'\e[0m' ;;
-        crashed | damaged) REPLY=$'\e[31m'$1$'\e[0m' ;;
+    case $1 in
+        running) colour=32 ;;
+        starting | stopping) colour=33 ;;
+        crashed | damaged) colour=31 ;;
+        *) return 0 ;;
     esac
+    printf -v REPLY '\e[%sm%-*s\e[0m' "$colour" "$2" "$1"
 }
 
 # Sets REPLY to $1 as it may be shown: bytes that could draw on the terminal are quoted.

@@ -14,7 +14,6 @@ import hashlib
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,7 +60,6 @@ def _write(path: Path, program: bytes) -> None:
     """Keep a program if we may: not in an interpreter that is not the toolkit's own."""
     if sys.prefix == sys.base_prefix or not os.access(path.parent, os.W_OK):
         return
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".policy-", delete=False) as file:
-        file.write(hashlib.sha256(program).digest() + program)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    new = path.with_suffix(f".{os.getpid()}")
+    new.write_bytes(hashlib.sha256(program).digest() + program)
+    new.replace(path)

@@ -157,7 +157,7 @@ def drop_capabilities(keep: int = 0) -> None:
 def empty_bounding_set() -> None:
     """Drop every capability that this kernel knows from the bounding and ambient sets."""
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    with open("/proc/sys/kernel/cap_last_cap") as file:
+    with open("/proc/sys/kernel/cap_last_cap", encoding="utf-8") as file:
         last = int(file.read())
     for capability in range(last + 1):
         prctl(PR_CAPBSET_DROP, capability)

@@ -99,7 +99,7 @@ def _leave(build: Build, link: Socket, log: int, stdin: int) -> None:
     os.dup2(log, 2)
     expect(link, b"joined")  # the supervisor lives, and has put us into the cgroup
     if build.limits.oom_score is not None:
-        with open("/proc/self/oom_score_adj", "w") as file:
+        with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
             file.write(str(build.limits.oom_score))
     # On hosts that restrict user namespaces to the privileged, this is what sudo is for.
     build.owner.become(1 << calls.CAP_SYS_ADMIN)

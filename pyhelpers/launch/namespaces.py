@@ -48,7 +48,7 @@ def blocked(error: OSError) -> Failure:
         ("/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=15000"),
     ):
         try:
-            with open(path) as file:
+            with open(path, encoding="utf-8") as file:
                 value = file.read().strip()
         except OSError:
             continue
@@ -77,7 +77,7 @@ def map_ids(pid: int, uid: int, gid: int) -> None:
 def forbid_more() -> None:
     """No further user namespaces below this one (the filter says so too; this is the second layer)."""
     try:
-        with open("/proc/sys/user/max_user_namespaces", "w") as file:
+        with open("/proc/sys/user/max_user_namespaces", "w", encoding="utf-8") as file:
             file.write("0")
     except OSError:
         pass  # a read-only /proc/sys, as in containers

@@ -126,7 +126,7 @@ def _probe_child(home: str, owner: Owner, layer: mounts.Layer | None, link: Sock
         root = mounts.begin()
         mounts.attach_layer(trees)
         # A rename of a lower file needs copy-up, a whiteout and the work directory.
-        with open(f"{root}/layer/probe.new", "w") as file:
+        with open(f"{root}/layer/probe.new", "w", encoding="utf-8") as file:
             file.write("x")
         os.rename(f"{root}/layer/probe", f"{root}/layer/probe.moved")
         wire.send(link, [b"works"])

@@ -6,7 +6,7 @@ import gc
 import os
 import time
 
-from launch import calls, cgroup, state, wire
+from launch import calls, cgroup, landlock, state, wire
 from launch.broker import Broker, Denied
 from launch.build import Prepared, Sandbox, make, place_leaf
 from launch.control import Control
@@ -14,7 +14,7 @@ from launch.errors import FAILED, Failure
 from launch.limits import wanted
 from launch.logfile import Events, LogFile
 from launch.loop import READ, WRITE, Loop
-from launch.memory import INTERVAL, Sampler
+from launch.memory import INTERVAL, Sampler, cpu_seconds
 from launch.readiness import Readiness
 from launch.record import TYPE_CHECKING
 from launch.signals import signals
@@ -344,6 +344,10 @@ class Supervisor:
             fields += [(key, str(value)) for key, value in values.items()]
         if self.leaf:
             fields += list(self.leaf.values().items())
+        fields += [
+            ("cpu_seconds", f"{cpu_seconds(self.sandbox.proc):.2f}"),
+            ("landlock", str(landlock.abi())),
+        ]
         fields += [("note", note) for note in self.prepared.choice.notes]
         return fields
 
