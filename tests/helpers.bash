@@ -103,14 +103,14 @@ json() {
     python3 -c "import json, sys; answer = json.load(sys.stdin); print($1)"
 }
 
-# A bound port, held until the test ends or release_port: sets PORT.
+# Holds a port, any or the given one, until release_port: sets PORT and HOLDER_PID.
 take_port() {
     coproc HOLDER {
         exec python3 -c '
 import socket, sys
-taken = socket.create_server(("127.0.0.1", 0))
+taken = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 print(taken.getsockname()[1], flush=True)
-sys.stdin.read()'
+sys.stdin.read()' "${1-0}" 3>&-
     }
     read -r PORT <&"${HOLDER[0]}"
 }

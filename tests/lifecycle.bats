@@ -108,21 +108,27 @@ PYTHON
 @test "a busy port is refused at run with its owner, and create offers auto" {
     sandbox create postgres dev auto --ephemeral
     PORT=$(sed -n 's/^port=//p' "$BASE/dev/record")
-    python3 -c '
-import socket, sys, time
-taken = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-time.sleep(30)' "$PORT" 3>&- &
-    local holder=$!
-    until [[ $(ss -ltn "sport = :$PORT") == *"$PORT"* ]]; do sleep 0.05; done
+    take_port "$PORT"
     run -4 sandbox run dev
     [ "${#lines[@]}" -eq 2 ]
-    [[ ${lines[0]} == *"run: port $PORT is in use by "*"$holder"* ]]
+    [[ ${lines[0]} == *"run: port $PORT is in use by "*"$HOLDER_PID"* ]]
     [[ ${lines[1]} == *" auto" ]]
-    run -4 sandbox create postgres two "$PORT"
-    [[ $output == *"$PORT"* && $output == *auto* ]]
-    kill "$holder"
-    wait "$holder" || true
+    release_port
     run -0 sandbox run dev
+}
+
+@test "a port that a stranger holds is refused at create, one of another environment is a warning" {
+    take_port
+    run -4 sandbox create postgres dev "$PORT"
+    [[ ${lines[0]} == *"$PORT"* && ${lines[1]} == *" auto" ]]
+    [ ! -e "$BASE/dev" ]
+    release_port
+    run -0 --separate-stderr sandbox create postgres dev "$PORT"
+    run -0 --separate-stderr sandbox create postgres two "$PORT"
+    [[ $stderr == *"warning: port $PORT "*/dev* ]]
+    sandbox run dev
+    run -4 sandbox run two
+    [[ $output == *"port $PORT is in use by "* ]]
 }
 
 @test "two environments share a template and nothing else" {

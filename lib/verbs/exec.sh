@@ -1,5 +1,4 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # what is set here is read by the files that are sourced with it
 # Usage: exec NAME [OPTION…] [--] COMMAND…
 #
 # Runs a command inside a running environment, under its filters, grants and limits.
@@ -14,6 +13,7 @@
 #   exec dev bash
 
 verb_exec() {
+    # shellcheck disable=SC2034 # read by die
     VIRT_EXIT=125
     state_find "$1"
     [[ $STATE == running ]] || die "$EXIT_STATE" "'$1' is not running: it is $STATE" "$VIRT_PROGRAM run $1"

@@ -9,7 +9,7 @@ import select
 import stat
 import time
 
-from launch import cgroup, state, wire
+from launch import calls, cgroup, state, wire
 from launch.errors import FAILED, STATE, Failure
 from launch.signals import signals
 from launch.sockets import Socket
@@ -126,6 +126,18 @@ def _terminal_environment() -> list[str]:
     return [f"TERM={os.environ.get('TERM', 'dumb')}", f"PAGER={pager}"]
 
 
+def _harmless(fd: int) -> bool:
+    """An unnamed pipe or /dev/null.
+
+    All else is relayed: by way of /proc/self/fd a guest can open a descriptor again, and so
+    write to a file of the host that was passed for reading.
+    """
+    info = os.fstat(fd)
+    if stat.S_ISFIFO(info.st_mode):
+        return os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:")
+    return stat.S_ISCHR(info.st_mode) and info.st_rdev == os.makedev(1, 3)
+
+
 class Exec:
     """Runs a command inside. The guest never gets the caller's terminal or a socket of the host's."""
 
@@ -135,7 +147,8 @@ class Exec:
             self.client = connect(run)
         except OSError:
             raise Failure(STATE, "the environment is not running") from None
-        self.copies: dict[int, int] = {}  # read here → write there
+        self.copies: dict[int, int] = {}  # the guest's output: read here → write there
+        self.feeding = -1  # where our standard input goes, if it is relayed
         self.master = -1
 
     def run(self) -> int:
@@ -144,14 +157,12 @@ class Exec:
             return self._with_terminal()
         theirs, ours = [], []
         for fd in (0, 1, 2):
-            kind = os.fstat(fd).st_mode
-            if (stat.S_ISCHR(kind) and not os.isatty(fd)) or stat.S_ISREG(kind) or stat.S_ISFIFO(kind):
+            if _harmless(fd):
                 theirs.append(fd)
                 continue
-            # A terminal or a socket is relayed through a pipe.
             read_end, write_end = os.pipe2(os.O_CLOEXEC)
             if fd == 0:
-                self.copies[0] = write_end
+                self.feeding = write_end
                 theirs.append(read_end)
                 ours.append(read_end)
             else:
@@ -177,7 +188,7 @@ class Exec:
             self.environment += _terminal_environment()
             self._send([slave, slave, slave])
             os.close(slave)
-            self.copies = {0: self.master, self.master: 1}
+            self.copies, self.feeding = {self.master: 1}, self.master
             return self._relay()
         finally:
             termios.tcsetattr(0, termios.TCSADRAIN, saved)
@@ -192,12 +203,38 @@ class Exec:
         wire.send(self.client, [b"exec", str(len(fields)).encode(), *fields, *extra], fds)
 
     def _relay(self) -> int:
+        feeder = self._feed() if self.feeding >= 0 else 0
+        try:
+            return self._wait()
+        finally:
+            if feeder:
+                os.kill(feeder, signals.SIGKILL)
+                os.waitpid(feeder, 0)
+
+    def _feed(self) -> int:
+        """Copy our standard input from a process of its own: while the guest does not read,
+        what it writes must flow on, or both of us wait for ever."""
+        pid = os.fork()
+        if pid:
+            if self.feeding != self.master:
+                os.close(self.feeding)
+            return pid
+        calls.prctl(calls.PR_SET_PDEATHSIG, signals.SIGKILL)
+        try:
+            while data := os.read(0, 65536):
+                while data:
+                    data = data[os.write(self.feeding, data) :]
+        except OSError:
+            pass  # EPIPE: nobody reads; EIO: the terminal is gone; EISDIR
+        os._exit(0)
+
+    def _wait(self) -> int:
         poll = select.poll()
         poll.register(self.client, select.POLLIN)
         for source in self.copies:
             poll.register(source, select.POLLIN)
         code = -1
-        while code < 0 or any(source != 0 for source in self.copies):
+        while code < 0 or self.copies:
             ready = poll.poll(200 if code >= 0 else None)
             if not ready and code >= 0:
                 break  # a grandchild kept the other end; the command itself has ended
@@ -205,24 +242,21 @@ class Exec:
                 if fd == self.client.fileno():
                     code = self._ended()
                     poll.unregister(fd)
-                elif fd in self.copies and not self._copy(fd):
+                elif not self._copy(fd):
                     poll.unregister(fd)
         return code
 
     def _copy(self, source: int) -> bool:
-        target = self.copies[source]
         try:
             data = os.read(source, 65536)
             rest = data
             while rest:
-                rest = rest[os.write(target, rest) :]
+                rest = rest[os.write(self.copies[source], rest) :]
             if data:
                 return True
         except OSError:
             pass  # EIO: the terminal's other end is closed; EPIPE: nobody reads
         del self.copies[source]
-        if target not in (0, 1, 2, self.master):
-            os.close(target)
         return False
 
     def _ended(self) -> int:
