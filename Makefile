@@ -29,7 +29,7 @@ escape: ## the escape tests alone, as a table
 
 bench: ## native server against sandbox: a table and a JSON file
 	bin/bootstrap --dev
-	tests/bench/run
+	.venv/bin/python3 tests/bench/bench.py
 
 clean: ## remove .venv and caches; environments are left alone
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

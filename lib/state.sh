@@ -100,7 +100,7 @@ state_remove() {
 
 state_delete_tree() {
     # Overlay leaves its work directory unreadable.
-    [[ ! -d $1/work ]] || "${AS_OWNER[@]}" chmod -R u+rwx -- "$1/work"
+    [[ ! -d $1/work || -L $1/work ]] || "${AS_OWNER[@]}" chmod -R u+rwx -- "$1/work"
     "${AS_OWNER[@]}" rm -rf --one-file-system -- "$1"
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # Activation in every shell of this machine. What a shell sees is compared with what it was.
+# shellcheck disable=SC2016 # what is in single quotes is for an inner shell, or a name
 load helpers
 
 setup() {
@@ -20,7 +21,6 @@ in_every_shell() {
         ! command -v "${shell%% *}" >/dev/null || shells+=("$shell")
     done
     {
-        # shellcheck disable=SC2016 # for the inner shell
         printf '%s\n' 'set -eu' 'activate() { VIRT_ENV_DIR=$1; . "$1/activate"; }' \
             'is() { [ "$1" = "$2" ] || { printf "%s is not %s\n" "$1" "$2"; exit 9; }; }'
         cat
@@ -108,7 +108,6 @@ SHELL
 @test "bash and zsh find the environment from the file's own path, beside env or below it" {
     for shell in bash zsh; do
         command -v "$shell" >/dev/null || continue
-        # shellcheck disable=SC2016 # for the inner shell
         for file in .sandboxes/dev/activate ./.sandboxes/dev/bin/activate "$BASE/dev/activate"; do
             run -0 "$shell" -c 'cd "$1" && . "$2" && cd / && printf "%s %s\n" "$DB_HOST" "$PATH"' _ "$VIRT_HOME" "$file"
             [[ $output == 127.0.0.1\ *":$BASE/dev/bin" || $output == 127.0.0.1\ *":$VIRT_HOME/./.sandboxes/dev/bin" ]]
@@ -129,7 +128,6 @@ SHELL
 
 @test "an environment that is gone is said, and nothing is changed" {
     rm "$BASE/dev/env"
-    # shellcheck disable=SC2016 # for the inner shell
     run -4 bash -c 'p=$PATH; . "$1"; code=$?; [ "$p" = "$PATH" ] && exit $code' _ "$BASE/dev/activate"
     [[ $output == *"activate: cannot read "* ]]
 }
@@ -137,10 +135,8 @@ SHELL
 @test "the verb prints one line for source <(…), quoted for any path" {
     run -0 sandbox activate dev
     [ "${#lines[@]}" -eq 1 ]
-    # shellcheck disable=SC2016 # for the inner shell
     run -0 bash -c 'source <("$1" activate dev) && cd / && printf %s "$DB_PASSWORD"' _ "$ROOT/wasm_style_sandbox.sh"
     [ "$output" = "$secret" ]
-    # shellcheck disable=SC2016 # for the inner shell
     run -0 sh -c 'eval "$("$1" activate dev)" && printf %s "$DB_PASSWORD"' _ "$ROOT/wasm_style_sandbox.sh"
     [ "$output" = "$secret" ]
 }

@@ -9,17 +9,22 @@ words_in() {
     sed 's/^[[:space:]]*#.*//' "$@" | grep -oE "$pattern" | sort -u
 }
 
+backend_verbs() (
+    VIRT_ROOT=$ROOT
+    source "$ROOT/lib/core.sh"
+    source "$ROOT/lib/backends/sandbox.sh"
+    printf '%s\n' "${BACKEND_VERBS[@]}" | sort
+)
+
 @test "every verb that the backend names has a file with a usage line, a summary and its function" {
-    # shellcheck disable=SC2030 # the subshell is wanted
-    verbs=$(VIRT_ROOT=$ROOT && source "$ROOT/lib/core.sh" && source "$ROOT/lib/backends/sandbox.sh" && printf '%s\n' "${BACKEND_VERBS[@]}")
-    for verb in $verbs; do
+    for verb in $(backend_verbs); do
         file=$ROOT/lib/verbs/$verb.sh
         [[ $(sed -n 2p "$file") == "# Usage: $verb"* ]]
         [[ $(sed -n 4p "$file") == "# "[A-Z]*. ]]
         grep -q "^verb_$verb() {" "$file"
     done
     # And no file is left unnamed.
-    [ "$(printf '%s\n' "$verbs" | sort)" = "$(cd "$ROOT/lib/verbs" && printf '%s\n' *.sh | sed 's/\.sh$//' | sort)" ]
+    [ "$(backend_verbs)" = "$(cd "$ROOT/lib/verbs" && printf '%s\n' *.sh | sed 's/\.sh$//' | sort)" ]
 }
 
 @test "verbs call only operations of the contract, and the backend defines each of them" {

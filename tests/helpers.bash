@@ -20,6 +20,12 @@ setup() {
     setup_home
 }
 
+# A home of this test alone, without a template.
+new_home() {
+    export VIRT_HOME="$BATS_TEST_TMPDIR/it's new"
+    BASE=$VIRT_HOME/.sandboxes
+}
+
 teardown() {
     local dir name
     for dir in "$BASE"/*/; do
@@ -103,7 +109,7 @@ json() {
     python3 -c "import json, sys; answer = json.load(sys.stdin); print($1)"
 }
 
-# Holds a port, any or the given one, until release_port: sets PORT and HOLDER_PID.
+# Holds a port, any or the given one, until release_port: sets port and HOLDER_PID.
 take_port() {
     coproc HOLDER {
         exec python3 -c '
@@ -112,7 +118,8 @@ taken = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 print(taken.getsockname()[1], flush=True)
 sys.stdin.read()' "${1-0}" 3>&-
     }
-    read -r PORT <&"${HOLDER[0]}"
+    # shellcheck disable=SC2034 # read by the tests
+    read -r port <&"${HOLDER[0]}"
 }
 
 release_port() {

@@ -1,10 +1,10 @@
 #!/usr/bin/env bats
 # A real server from create to destroy.
+# shellcheck disable=SC2016 # what is in single quotes is for an inner shell, or a name
 load helpers
 
 # Asks the server through the activated variables, with the environment's own client.
 ask() {
-    # shellcheck disable=SC2016 # for the inner shell
     bash -c 'source "$1/activate" && psql -XAtc "$2"' _ "$BASE/$1" "$2"
 }
 
@@ -107,11 +107,11 @@ PYTHON
 
 @test "a busy port is refused at run with its owner, and create offers auto" {
     sandbox create postgres dev auto --ephemeral
-    PORT=$(sed -n 's/^port=//p' "$BASE/dev/record")
-    take_port "$PORT"
+    port=$(sed -n 's/^port=//p' "$BASE/dev/record")
+    take_port "$port"
     run -4 sandbox run dev
     [ "${#lines[@]}" -eq 2 ]
-    [[ ${lines[0]} == *"run: port $PORT is in use by "*"$HOLDER_PID"* ]]
+    [[ ${lines[0]} == *"run: port $port is in use by "*"$HOLDER_PID"* ]]
     [[ ${lines[1]} == *" auto" ]]
     release_port
     run -0 sandbox run dev
@@ -119,16 +119,16 @@ PYTHON
 
 @test "a port that a stranger holds is refused at create, one of another environment is a warning" {
     take_port
-    run -4 sandbox create postgres dev "$PORT"
-    [[ ${lines[0]} == *"$PORT"* && ${lines[1]} == *" auto" ]]
+    run -4 sandbox create postgres dev "$port"
+    [[ ${lines[0]} == *"$port"* && ${lines[1]} == *" auto" ]]
     [ ! -e "$BASE/dev" ]
     release_port
-    run -0 --separate-stderr sandbox create postgres dev "$PORT"
-    run -0 --separate-stderr sandbox create postgres two "$PORT"
-    [[ $stderr == *"warning: port $PORT "*/dev* ]]
+    run -0 --separate-stderr sandbox create postgres dev "$port"
+    run -0 --separate-stderr sandbox create postgres two "$port"
+    [[ $stderr == *"warning: port $port "*/dev* ]]
     sandbox run dev
     run -4 sandbox run two
-    [[ $output == *"port $PORT is in use by "* ]]
+    [[ $output == *"port $port is in use by "* ]]
 }
 
 @test "two environments share a template and nothing else" {

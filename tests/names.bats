@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # Names and ports from outside: refused with the value made harmless, nothing made.
+# shellcheck disable=SC2016 # what is in single quotes is for an inner shell, or a name
 load helpers
 
 long=$(printf 'a%.0s' {1..300})

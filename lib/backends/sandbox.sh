@@ -39,6 +39,8 @@ backend_run() {
     sandbox_owner
     _sandbox_run "$@"
     if ((code == EXIT_AGAIN)); then
+        words=${words%%$'\n'*}
+        say "compiling the plan again: ${words#"$VIRT_PROGRAM: $VIRT_VERB: "}"
         _sandbox_recompile
         _sandbox_run "$@"
     fi

@@ -39,11 +39,12 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     rows: list[report.Row] = []
+    load_before = os.getloadavg()[0]
     try:
         with laboratory(options.quick) as lab:
             for name in options.only:
                 rows += PARTS[name](lab)
-            host = _host(lab)
+            host = _host(lab, load_before)
     except Fault as fault:
         print(f"bench: {fault}", file=sys.stderr)
         print(f"  try: {fault.hint or './wasm_style_sandbox.sh doctor'}", file=sys.stderr)
@@ -51,6 +52,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     report.write(options.json, host, rows)
+    print(", ".join(f"{key} {value}" for key, value in host.items()), end="\n\n")
     print(report.table(rows))
     say(f"written to {options.json}")
     return 0
@@ -74,21 +76,21 @@ def _parts(text: str) -> list[str]:
     return wanted
 
 
-def _host(lab: Lab) -> dict[str, Any]:
-    """What the figures depend on."""
+def _host(lab: Lab, load_before: float) -> dict[str, Any]:
+    """What the figures depend on. `native_*`: what holds the native side's limits."""
     pair = lab.pair("default")
     record = pair.sandbox.record()
     return {
         "kernel": platform.release(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
-        "load": os.getloadavg()[0],
+        "load_before": load_before,
         "root": os.geteuid() == 0,
         "python": platform.python_version(),
         "engine": f"postgres {record['version']}",
         "provider": record["provider"].split(":")[0],
         "layer": record["layer"],
-        "limits_native": pair.native.limits.held,
+        **{f"native_{limit}": how for limit, how in pair.native.limits.held.items()},
         "quick": lab.quick,
     }
 

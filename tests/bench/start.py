@@ -16,7 +16,7 @@ _START = (Bound("ratio", 2.0), Bound("value", 150))
 def measure(lab: Lab) -> list[Row]:
     """Rounds of native starts, later runs and first runs, in alternating order."""
     pairs = lab.pairs()
-    rounds = 4 if lab.quick else 12
+    rounds = 4 if lab.quick else 20
     starts: dict[str, list[float]] = {}
     stops: dict[str, list[float]] = {}
     shell: list[float] = []
