@@ -6,7 +6,7 @@ SHELL_FILES = $(shell grep -rlE "^\#!.*(bats|sh)$$|^\# shellcheck shell=" *.sh b
 .DEFAULT_GOAL := help
 
 help: ## print this
-	@sed -n 's/^\([a-z]*\):.*## /make \1|/p' Makefile | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 demo: ## the guided tour: a real PostgreSQL in a sandbox
 	./demo.sh

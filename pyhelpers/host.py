@@ -84,7 +84,7 @@ def _libseccomp() -> tuple[int, int, int] | None:
 
 
 def _reflink(folder: str) -> bool:
-    with open(os.path.join(folder, "one"), "wb") as one, open(os.path.join(folder, "two"), "wb") as two:
+    with open(os.path.join(folder, "one"), "xb") as one, open(os.path.join(folder, "two"), "xb") as two:
         one.write(b"x")
         one.flush()
         try:
@@ -94,35 +94,54 @@ def _reflink(folder: str) -> bool:
     return True
 
 
+class _AsBaseOwner:
+    """For a `with`: as root, act as the user in whose directory files are made, links and all."""
+
+    def __init__(self, base: str) -> None:
+        info = os.stat(base)
+        self.needed = os.geteuid() == 0 and info.st_uid != 0
+        self.uid, self.gid = info.st_uid, info.st_gid
+
+    def __enter__(self) -> None:
+        if self.needed:
+            os.setegid(self.gid)
+            os.seteuid(self.uid)
+
+    def __exit__(self, *_: object) -> None:
+        if self.needed:
+            os.seteuid(0)
+            os.setegid(0)
+
+
 def _storage(base: str) -> tuple[bool | None, str]:
     """Try a reflink and an overlay where the environments are kept."""
     base = os.path.abspath(base)
     while not os.path.isdir(base):
         base = os.path.dirname(base)
+    as_owner = _AsBaseOwner(base)
+    folder = ""
     try:
-        folder = tempfile.mkdtemp(prefix=".doctor.", dir=base)
+        with as_owner:
+            folder = tempfile.mkdtemp(prefix=".doctor.", dir=base)
+            shared = _reflink(folder)
+            for name in ("lower", "upper", "work"):
+                os.mkdir(os.path.join(folder, name), 0o700)
+            with open(os.path.join(folder, "lower", "probe"), "xb"):
+                pass
+        if os.geteuid() == 0 and not as_owner.needed:
+            # Nobody else can change root's own directory: these are the files just made.
+            for name in ("lower/probe", "lower", "upper", "work", "."):
+                os.chown(f"{folder}/{name}", _GUEST_UID, _GUEST_UID, follow_symlinks=False)
+        answer = dict(ask_runtime(["probe", folder])).get("overlay", "no answer of the trial")
+        return shared, answer.partition("no ")[2] or answer
     except OSError as error:
         return None, f"{base} cannot be written: {error.strerror}"
-    try:
-        shared = _reflink(folder)
-        for name in ("lower", "upper", "work"):
-            os.mkdir(os.path.join(folder, name), 0o700)
-        with open(os.path.join(folder, "lower", "probe"), "wb"):
-            pass
-        owner: list[str] = []
-        if os.geteuid() == 0:
-            uid, gid = (int(os.environ.get(key, _GUEST_UID)) for key in ("SUDO_UID", "SUDO_GID"))
-            owner = ["--uid", str(uid), "--gid", str(gid)]
-            for parent, _, files in os.walk(folder):
-                for name in (".", *files):
-                    os.chown(os.path.join(parent, name), uid, gid)
-        answer = dict(ask_runtime(["probe", folder, *owner])).get("overlay", "no answer of the trial")
-        return shared, answer.partition("no ")[2] or answer
     finally:
-        for name in ("work", "work/work"):
-            if os.path.isdir(os.path.join(folder, name)):
-                os.chmod(os.path.join(folder, name), 0o700)  # overlay leaves it unreadable
-        shutil.rmtree(folder)
+        with as_owner:
+            for name in ("work", "work/work"):
+                if folder and os.path.isdir(os.path.join(folder, name)):
+                    os.chmod(os.path.join(folder, name), 0o700)  # overlay leaves it unreadable
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _servers() -> dict[str, tuple[str, ...]]:

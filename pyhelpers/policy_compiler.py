@@ -106,12 +106,12 @@ def _rules(
 
 
 def complement(values: Iterable[int], within: int) -> Iterator[tuple[int, int]]:
-    """Yield disjoint (mask, value) pairs for every word w with `w & within` not in values.
+    """Yield disjoint (mask, value) pairs for every 64-bit word w with `w & within` not in values.
 
     A walk down the binary trie of the values, from the highest bit of `within`: where no
     value goes on, everything below is one pair.
     """
-    bits = [1 << bit for bit in reversed(range(32)) if within >> bit & 1]
+    bits = [1 << bit for bit in reversed(range(64)) if within >> bit & 1]
 
     def walk(depth: int, mask: int, prefix: int, below: list[int]) -> Iterator[tuple[int, int]]:
         if not below:

@@ -28,10 +28,10 @@ def refuse(code: int) -> int:
 
 @dataclass(frozen=True)
 class Switch:
-    """Decides by the low 32 bits of one argument.
+    """Decides by some bits of one argument.
 
     The kernel reads flags, commands and families as 32-bit words, so bits above are
-    ignored here too: `TIOCSTI | 1 << 32` is TIOCSTI.
+    ignored here too, unless the mask says otherwise: `TIOCSTI | 1 << 32` is TIOCSTI.
 
     argument:  its index, from 0
     cases:     value → action, or the next Switch
@@ -84,21 +84,19 @@ REFUSED = _names("""
 # bash, the coreutils and Python were seen to use (strace), and the siblings of those.
 ALLOWED = _names("""
     read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek
-    open openat creat close close_range dup dup2 dup3 pipe pipe2
+    close close_range dup dup2 dup3 pipe pipe2
     stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2
     getdents getdents64 getcwd chdir fchdir
-    mkdir mkdirat rmdir rename renameat renameat2 link linkat symlink symlinkat
+    rmdir rename renameat renameat2 link linkat symlink symlinkat
     readlink readlinkat unlink unlinkat truncate ftruncate fallocate
-    chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat umask
+    chown fchown lchown fchownat umask
     utime utimes utimensat futimesat
     getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
     fsync fdatasync syncfs sync_file_range fadvise64 readahead flock
     sendfile copy_file_range
-    io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents
-    inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
     mmap mprotect munmap mremap brk madvise msync mincore mlock mlock2 munlock
     mlockall munlockall membarrier
-    shmget shmat shmdt shmctl semget semop semtimedop semctl
+    shmat shmdt shmctl
     poll ppoll select pselect6
     epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2
     eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime
@@ -125,7 +123,7 @@ ALLOWED = _names("""
 LEGACY = frozenset(
     _names("""
     open creat dup2 pipe stat lstat access getdents mkdir rmdir rename link symlink
-    readlink unlink chmod chown lchown utime utimes futimesat inotify_init poll select
+    readlink unlink chmod chown lchown utime utimes futimesat poll select
     epoll_create epoll_wait eventfd signalfd fork vfork getpgrp pause alarm time mknod
     arch_prctl modify_ldt iopl ioperm
     """)
@@ -275,8 +273,30 @@ _NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000
 _NAMESPACES |= 0x10000000 | 0x20000000 | 0x40000000
 
 # linux/fcntl.h: commands are 0-16 and 1024-1040, so these bits tell them all apart;
-# whatever else they match, the kernel knows no such command.
-_F_SETLEASE, _FCNTL_COMMANDS = 1024, 0x41F
+# whatever else they match, the kernel knows no such command. F_SETDELEG is Linux 6.19's.
+_F_SETLEASE, _F_SETDELEG, _FCNTL_COMMANDS = 1024, 1040, 0x41F
+
+# linux/stat.h: S_ISUID and S_ISGID. A file that the guest makes in a writable grant is, outside,
+# its owner's: with these bits it would lend the owner's rights to every user of the host.
+_SET_ID = 0o6000
+# asm-generic/fcntl.h: O_CREAT and __O_TMPFILE; without them open's mode is not read.
+_CREAT, _TMPFILE = 0o100, 0o20000000
+
+
+def _no_set_id(mode: int) -> Switch:
+    return Switch(mode, _allow(0), _NOT_PERMITTED, _SET_ID)
+
+
+def _open(flags: int) -> Switch:
+    made = _no_set_id(flags + 1)
+    cases: dict[int, Verdict] = {0: ALLOW, _CREAT: made, _TMPFILE: made, _CREAT | _TMPFILE: made}
+    return Switch(flags, cases, _NOT_PERMITTED, _CREAT | _TMPFILE)
+
+
+# A segment that is touched and then detached belongs to no process, so that without a control
+# group nothing would count it. PostgreSQL's interlock is 56 bytes. A size_t: all 64 bits count.
+_SEGMENT_MOST = 1 << 20
+_SEGMENT = Switch(1, _allow(0), refuse(errno.EINVAL), (1 << 64) - _SEGMENT_MOST)
 
 BY_ARGUMENT: Mapping[str, Switch] = {
     "socket": Switch(0, {_AF_UNIX: _UNIX, _AF_INET: _INTERNET, _AF_INET6: _INTERNET}, _NO_FAMILY),
@@ -293,5 +313,17 @@ BY_ARGUMENT: Mapping[str, Switch] = {
     # Its own limits only: pid 1 inside has the same uid and would let itself be starved.
     "prlimit64": Switch(0, _allow(0), _NOT_PERMITTED),
     # A lease on a file of a read grant would hold up the host's own writers.
-    "fcntl": Switch(1, {_F_SETLEASE: _NOT_PERMITTED}, ALLOW, _FCNTL_COMMANDS),
+    "fcntl": Switch(
+        1, {_F_SETLEASE: _NOT_PERMITTED, _F_SETDELEG: _NOT_PERMITTED}, ALLOW, _FCNTL_COMMANDS
+    ),
+    "chmod": _no_set_id(1),
+    "fchmod": _no_set_id(1),
+    "fchmodat": _no_set_id(2),
+    "fchmodat2": _no_set_id(2),
+    "mkdir": _no_set_id(1),
+    "mkdirat": _no_set_id(2),
+    "creat": _no_set_id(1),
+    "open": _open(1),
+    "openat": _open(2),
+    "shmget": _SEGMENT,
 }

@@ -257,8 +257,8 @@ answers() {
 @test "staging of a dead process is swept, that of a living one is not" {
     sandbox create postgres warm auto
     mkdir "$BASE/.new.a.999999999" "$BASE/.dying.b.999999999" "$BASE/.templates/.new.c.999999999" "$BASE/.new.live.$$"
-    mkdir -p "$BASE/.new.a.999999999/work/work"
-    chmod 000 "$BASE/.new.a.999999999/work/work"
+    # As overlay leaves its work directory.
+    mkdir -m 000 -p "$BASE/.new.a.999999999/work"/{work,index}
     sandbox create postgres dev auto
     [ "$(
         cd "$BASE" && compgen -G '.new.*'

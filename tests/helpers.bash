@@ -109,7 +109,7 @@ json() {
     python3 -c "import json, sys; answer = json.load(sys.stdin); print($1)"
 }
 
-# Holds a port, any or the given one, until release_port: sets port and HOLDER_PID.
+# Holds a port, any or the given one, until release_port: sets HELD_PORT and HOLDER_PID.
 take_port() {
     coproc HOLDER {
         exec python3 -c '
@@ -119,7 +119,7 @@ print(taken.getsockname()[1], flush=True)
 sys.stdin.read()' "${1-0}" 3>&-
     }
     # shellcheck disable=SC2034 # read by the tests
-    read -r port <&"${HOLDER[0]}"
+    read -r HELD_PORT <&"${HOLDER[0]}"
 }
 
 release_port() {

@@ -107,11 +107,10 @@ PYTHON
 
 @test "a busy port is refused at run with its owner, and create offers auto" {
     sandbox create postgres dev auto --ephemeral
-    port=$(sed -n 's/^port=//p' "$BASE/dev/record")
-    take_port "$port"
+    take_port "$(sed -n 's/^port=//p' "$BASE/dev/record")"
     run -4 sandbox run dev
     [ "${#lines[@]}" -eq 2 ]
-    [[ ${lines[0]} == *"run: port $port is in use by "*"$HOLDER_PID"* ]]
+    [[ ${lines[0]} == *"run: port $HELD_PORT is in use by "*"$HOLDER_PID"* ]]
     [[ ${lines[1]} == *" auto" ]]
     release_port
     run -0 sandbox run dev
@@ -119,16 +118,16 @@ PYTHON
 
 @test "a port that a stranger holds is refused at create, one of another environment is a warning" {
     take_port
-    run -4 sandbox create postgres dev "$port"
-    [[ ${lines[0]} == *"$port"* && ${lines[1]} == *" auto" ]]
+    run -4 sandbox create postgres dev "$HELD_PORT"
+    [[ ${lines[0]} == *"$HELD_PORT"* && ${lines[1]} == *" auto" ]]
     [ ! -e "$BASE/dev" ]
     release_port
-    run -0 --separate-stderr sandbox create postgres dev "$port"
-    run -0 --separate-stderr sandbox create postgres two "$port"
-    [[ $stderr == *"warning: port $port "*/dev* ]]
+    run -0 --separate-stderr sandbox create postgres dev "$HELD_PORT"
+    run -0 --separate-stderr sandbox create postgres two "$HELD_PORT"
+    [[ $stderr == *"warning: port $HELD_PORT "*/dev* ]]
     sandbox run dev
     run -4 sandbox run two
-    [[ $output == *"port $port is in use by "* ]]
+    [[ $output == *"port $HELD_PORT is in use by "* ]]
 }
 
 @test "two environments share a template and nothing else" {

@@ -29,6 +29,7 @@ def read_tap(path: Path) -> list[Result]:
     results = []
     for verdict, name in re.findall(r"^(ok|not ok) \d+ (.*)$", text, re.MULTILINE):
         name, skipped, reason = name.partition(" # skip")
+        name = re.sub(r" in \d+ms$", "", name)
         outcome = "failed" if verdict == "not ok" else "skipped" if skipped else "passed"
         results.append(Result(f"{path.stem}: {name}", outcome, reason.strip()))
     plan = re.search(r"^1\.\.(\d+)$", text, re.MULTILINE)

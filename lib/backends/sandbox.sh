@@ -14,12 +14,6 @@ sandbox_python() {
         "$VIRT_ROOT/bin/bootstrap"
 }
 
-# Sets SANDBOX_OWNER: whom the runtime is to become when root starts it.
-sandbox_owner() {
-    SANDBOX_OWNER=()
-    ((EUID != 0)) || SANDBOX_OWNER=(--uid "$OWNER_UID" --gid "$OWNER_GID")
-}
-
 # Does the directory have what a run needs, beside its record?
 backend_is_whole() {
     [[ -f $1/config/plan ]]
@@ -27,7 +21,6 @@ backend_is_whole() {
 
 backend_create() {
     sandbox_python
-    sandbox_owner
     # shellcheck source=lib/backends/sandbox_create.sh
     source "$VIRT_ROOT/lib/backends/sandbox_create.sh"
     sandbox_create "$@"
@@ -36,7 +29,6 @@ backend_create() {
 backend_run() {
     local code words busy_port
     sandbox_python
-    sandbox_owner
     _sandbox_run "$@"
     if ((code == EXIT_AGAIN)); then
         words=${words%%$'\n'*}
@@ -55,7 +47,7 @@ backend_run() {
 _sandbox_run() {
     local answer line
     code=0 words='' busy_port='' READY_MS=''
-    answer=$("${SANDBOX_RUNTIME[@]}" run "$ENV_DIR" ${SANDBOX_OWNER[@]+"${SANDBOX_OWNER[@]}"} "$@" 2>&1) || code=$?
+    answer=$("${SANDBOX_RUNTIME[@]}" run "$ENV_DIR" "$@" 2>&1) || code=$?
     while IFS= read -r line; do
         case $line in
             ready_ms=*) READY_MS=${line#*=} ;;

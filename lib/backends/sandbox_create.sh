@@ -69,7 +69,7 @@ _sandbox_template() {
 # if it fails.
 _sandbox_step() {
     local words code=0
-    words=$("${SANDBOX_RUNTIME[@]}" once "$1" ${SANDBOX_OWNER[@]+"${SANDBOX_OWNER[@]}"} 2>&1) || code=$?
+    words=$("${SANDBOX_RUNTIME[@]}" once "$1" 2>&1) || code=$?
     ((code != 0)) || return 0
     tail -n 12 >&2 <<<"$words"
     # The runtime's own failures are two lines like ours, and their codes mean what ours mean.
@@ -86,7 +86,7 @@ _sandbox_choose_layer() {
     if "${AS_OWNER[@]}" cp --reflink=always -- "$1/lower/probe" "$1/upper/copy" 2>/dev/null; then
         layer=reflink
     else
-        answer=$("${SANDBOX_RUNTIME[@]}" probe "$1" ${SANDBOX_OWNER[@]+"${SANDBOX_OWNER[@]}"})
+        answer=$("${SANDBOX_RUNTIME[@]}" probe "$1")
         if [[ $answer == overlay=yes ]]; then layer=overlay; fi
     fi
     "${AS_OWNER[@]}" tee -- "$1/layer" <<<"$layer" >/dev/null

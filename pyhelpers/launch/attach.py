@@ -82,7 +82,6 @@ def stop(run: int, patience: float) -> str:
             return "killed"
     finally:
         os.close(pidfd)
-    cgroup.sweep([path for key, path in fields if key == "cgroup"])
     return "clean" if dict(state.read(run, "exit")).get("reason") == "stopped" else "killed"
 
 
@@ -105,19 +104,21 @@ def bury(run: int, fields: list[tuple[str, str]]) -> None:
         return
     _wait_gone(dict(fields).get("pid1", "") if dict(fields).get("boot_id") == state.boot_id() else "")
     cgroup.sweep([path for key, path in fields if key == "cgroup"])
-    state.write(
-        run,
-        "exit",
-        [
-            ("reason", "crashed"),
-            ("code", "0"),
-            ("signal", "9"),
-            ("message", "the supervisor was killed"),
-            ("at", f"{time.time():.3f}"),
-        ],
-    )
-    state.remove(run, "control")
-    state.remove(run, "state")
+    message = "the supervisor was killed"
+    leave(run, [("reason", "crashed"), ("code", "0"), ("signal", "9"), ("message", message)])
+
+
+def leave(run: int, fields: list[tuple[str, str]]) -> None:
+    """The last files of a run: how it ended; its state and its socket go."""
+    try:
+        state.write(run, "exit", [*fields, ("at", f"{time.time():.3f}")])
+    except OSError:
+        pass  # a full disk must not keep anyone from destroying what filled it
+    for name in ("control", "state"):
+        try:
+            state.remove(run, name)
+        except OSError:
+            pass  # the environment is being destroyed
 
 
 def _terminal_environment() -> list[str]:

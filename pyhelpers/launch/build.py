@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from launch import cgroup, init, mounts, namespaces, wire
 from launch.errors import FAILED, Failure
@@ -20,6 +21,7 @@ class Prepared(Record):
 
     plan: Plan
     home: str
+    identity: tuple[int, int]  # of the directory `home`: st_dev, st_ino
     owner: Owner
     choice: Choice
     places: cgroup.Hierarchies
@@ -56,11 +58,13 @@ def make(prepared: Prepared, leaf: cgroup.Leaf | None, log: int, stdin: int) -> 
 def _make(prepared: Prepared, leaf: cgroup.Leaf | None, log: int, stdin: int) -> Sandbox:
     plan, owner, choice = prepared.plan, prepared.owner, prepared.choice
     if leaf:
-        _make_leaf(prepared, leaf)
-    identity = os.stat(prepared.home, follow_symlinks=False)
+        with owner.as_root():
+            _make_leaf(prepared, leaf)
     sources, layer = prepared.sources, None
     if owner.resolves_as_root:
-        sources, layer = mounts.clone(sources), mounts.clone_layer(plan, prepared.home)
+        with owner.as_root():
+            sources = mounts.clone(sources)
+            layer = mounts.clone_layer(plan, prepared.home, prepared.identity)
     cpus: list[int] = []
     if choice.mechanisms.get("cpu") == "affinity":
         allowed = sorted(os.sched_getaffinity(0))
@@ -71,7 +75,7 @@ def _make(prepared: Prepared, leaf: cgroup.Leaf | None, log: int, stdin: int) ->
         owner,
         sources,
         layer,
-        (identity.st_dev, identity.st_ino),
+        prepared.identity,
         init.Limits(process_limits(plan, choice), cpus, oom_score(choice)),
     )
     link, theirs = pair()
@@ -86,7 +90,8 @@ def _make(prepared: Prepared, leaf: cgroup.Leaf | None, log: int, stdin: int) ->
     try:
         link.settimeout(_DEADLINE)
         if leaf:
-            leaf.join(child)
+            with owner.as_root():
+                leaf.join(child)
         owner.become()
         wire.send(link, [b"joined"])
         _expect(link, b"unshared")
@@ -99,8 +104,26 @@ def _make(prepared: Prepared, leaf: cgroup.Leaf | None, log: int, stdin: int) ->
         link.settimeout(None)
     except BaseException:
         link.close()  # whoever waits on the other end ends
+        _reap()
         raise
     return Sandbox(pid1, link, listener, fields[1] == b"1", root, proc)
+
+
+def _reap() -> None:
+    """Wait for the children of a failed attempt: a control group is removed only when it is empty."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                time.sleep(0.005)
+        except ChildProcessError:
+            return
+
+
+def identity_of(directory: int) -> tuple[int, int]:
+    """Which file a descriptor is of: st_dev, st_ino."""
+    info = os.fstat(directory)
+    return info.st_dev, info.st_ino
 
 
 def _expect(link: Socket, word: bytes) -> tuple[list[bytes], list[int]]:
@@ -123,7 +146,8 @@ def place_leaf(prepared: Prepared) -> cgroup.Leaf | None:
     held = prepared.choice.by_cgroup(version)
     if not held:
         return None
-    name = f"{prepared.plan.text('name')}-{os.urandom(4).hex()}"
+    # Nothing of the plan: as root, a name in it must not lead anywhere.
+    name = f"sandbox-{os.urandom(6).hex()}"
     return cgroup.place(prepared.places, held, version, prepared.owner.uid, name)
 
 

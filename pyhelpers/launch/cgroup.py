@@ -194,11 +194,19 @@ def _make(path: str, owner: tuple[int, int]) -> None:
 
 
 def sweep(leaves: list[str]) -> None:
-    """Remove leaves that a killed supervisor left, and for root the owner's group above when empty."""
+    """Remove leaves that a killed supervisor left."""
     for leaf in leaves:
-        for directory in (leaf, os.path.dirname(leaf)):
-            if "/virtualize-" in directory:
-                try:
-                    os.rmdir(directory)
-                except OSError:
-                    pass
+        if leaf.startswith("/sys/fs/cgroup/") and "/virtualize-" in leaf and os.path.normpath(leaf) == leaf:
+            try:
+                os.rmdir(leaf)
+            except OSError:
+                pass
+
+
+def remove_group(places: Hierarchies, owner: int) -> None:
+    """As root, remove the owner's groups; the kernel refuses while a leaf is in them."""
+    for root in {*places.v1.values(), *([places.v2] if places.v2 else [])}:
+        try:
+            os.rmdir(f"{root}/virtualize-{owner}")
+        except OSError:
+            pass

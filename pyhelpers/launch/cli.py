@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from launch import attach, calls, limits, mounts, namespaces
-from launch.build import Prepared
+from launch import attach, calls, cgroup, limits, mounts, namespaces
+from launch.build import Prepared, identity_of
 from launch.errors import FAILED, USAGE, Failure
 from launch.options import Options, parse
 from launch.owner import Owner, open_directory
@@ -15,19 +15,24 @@ from launch.record import TYPE_CHECKING
 from launch.start import check_kernel, run
 
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Callable, NoReturn
 
 
 def main(arguments: list[str]) -> NoReturn:
     """Run one command; never returns."""
+    _finish(lambda: _dispatch(arguments))
+
+
+def _finish(work: Callable[[], int]) -> NoReturn:
+    """Do the work and end this process with its exit code; a failure becomes two lines."""
     code = FAILED
     try:
-        code = _dispatch(arguments)
+        code = work()
     except Failure as failure:
         code = failure.code
         _complain(failure)
     except OSError as error:
-        _complain(Failure.from_os(error, arguments[0] if arguments else "launch"))
+        _complain(Failure.from_os(error, "launch"))
     except KeyboardInterrupt:
         code = 130
     try:
@@ -64,13 +69,28 @@ def _dispatch(arguments: list[str]) -> int:
         raise Failure(125, failure.message, failure.hint) from None  # what ran nothing cannot give its code
 
 
-def _open_run(options: Options) -> int:
-    return open_directory("run", open_directory(options.directory))
+def _open(options: Options) -> tuple[int, int, Owner]:
+    """The environment's directory, its run/, and whose they are."""
+    home = open_directory(options.directory)
+    owner = Owner(home, options.directory)
+    return home, open_directory("run", home), owner
 
 
 def _stop(options: Options) -> int:
-    home = open_directory(options.directory)
-    run = open_directory("run", home)
+    home, run, owner = _open(options)
+    if not owner.privileged:
+        return _stop_as_owner(home, run, options)
+    # What run/ says is the owner's word: only the owner's processes may end by it.
+    pid = os.fork()
+    if not pid:
+        owner.become()
+        _finish(lambda: _stop_as_owner(home, run, options))
+    _, status = os.waitpid(pid, 0)
+    cgroup.remove_group(cgroup.find(), owner.uid)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _stop_as_owner(home: int, run: int, options: Options) -> int:
     patience = options.timeout
     if patience is None:
         try:
@@ -82,40 +102,52 @@ def _stop(options: Options) -> int:
 
 
 def _status(options: Options) -> int:
-    print("\n".join(attach.status(_open_run(options))))
+    _, run, owner = _open(options)
+    owner.become()
+    print("\n".join(attach.status(run)))
     return 0
 
 
 def _exec(options: Options) -> int:
     if not options.argv:
         raise Failure(USAGE, "a command to run is needed after --")
-    return attach.Exec(_open_run(options), list(options.argv), list(options.environment)).run()
+    _, run, owner = _open(options)
+    if os.isatty(0):
+        import pty  # noqa: F401 -- before the owner's rights, which may not reach the interpreter's files
+        import termios  # noqa: F401
+        import tty  # noqa: F401
+    owner.become()
+    return attach.Exec(run, list(options.argv), list(options.environment)).run()
 
 
 def _once(options: Options) -> int:
     check_kernel()
-    owner = Owner(options.uid, options.gid)
     step = open_directory(options.directory)
-    home = os.path.realpath(options.directory + "/..")
-    owner.check_directory(open_directory(home), home)
+    home = open_directory("..", step)
+    path = os.path.realpath(options.directory + "/..")
+    owner = Owner(home, path)
+    owner.act()
     plan = Plan.read(step, "plan")
     known, places = limits.facts(owner.privileged)
     # A template's limits are ours, not a promise to anyone: what cannot be held is let go.
     choice = limits.choose(known, limits.wanted(plan), False, list(limits.LIMITS))
     try:
-        stdin = os.open("stdin", os.O_RDONLY | os.O_CLOEXEC, dir_fd=step)
+        stdin = os.open("stdin", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=step)
     except FileNotFoundError:
         stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    sources = mounts.resolve(plan, home)
+    with owner.resolving():
+        sources = mounts.resolve(plan, path)
     from launch.once import Once
 
-    return Once(Prepared(plan, home, owner, choice, places, sources, limits.busy_times()), stdin).run()
+    busy = limits.busy_times()
+    return Once(Prepared(plan, path, identity_of(home), owner, choice, places, sources, busy), stdin).run()
 
 
 def _probe(options: Options) -> int:
     from launch.once import probe
 
-    why = probe(os.path.realpath(options.directory), Owner(options.uid, options.gid))
+    path = os.path.realpath(options.directory)
+    why = probe(path, Owner(open_directory(path), path))
     print("overlay=yes" if not why else f"overlay=no {why}")
     return 0
 

@@ -99,7 +99,7 @@ def _leave(build: Build, link: Socket, log: int, stdin: int) -> None:
     os.dup2(log, 2)
     expect(link, b"joined")  # the supervisor lives, and has put us into the cgroup
     if build.limits.oom_score is not None:
-        with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
+        with build.owner.as_root(), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
             file.write(str(build.limits.oom_score))
     # On hosts that restrict user namespaces to the privileged, this is what sudo is for.
     build.owner.become(1 << calls.CAP_SYS_ADMIN)
@@ -121,10 +121,8 @@ def _pid1(build: Build, link: Socket) -> None:
     calls.new_session_keyring()
     sources, layer = build.sources, build.layer
     if layer is None:
-        info = os.stat(build.home, follow_symlinks=False)
-        if (info.st_dev, info.st_ino) != build.identity:
-            raise Failure(FAILED, f"{build.home} was replaced while the sandbox was being built")
-        sources, layer = mounts.clone(sources), mounts.clone_layer(build.plan, build.home)
+        sources = mounts.clone(sources)
+        layer = mounts.clone_layer(build.plan, build.home, build.identity)
     namespaces.forbid_more()
     _socket.sethostname(build.plan.text("name") or "sandbox")
     calls.empty_bounding_set()
@@ -140,7 +138,7 @@ def _pid1(build: Build, link: Socket) -> None:
     calls.drop_capabilities()
     calls.prctl(calls.PR_SET_DUMPABLE, 0)
     calls.prctl(calls.PR_SET_NO_NEW_PRIVS, 1)
-    landlock.restrict_self()
+    landlock.restrict_self(landlock.writable(build.plan))
     listener, killable = _install(_program(build.plan))
     wire.send(link, [b"ready", b"1" if killable else b"0"], [listener, root, proc])
     for fd in (listener, root, proc):
@@ -210,14 +208,20 @@ class Reaper:
                 if name == fields[1]:
                     self._kill(-pid, signals.SIGKILL)
         elif fields[0] == b"exec":
-            count = int(fields[2])
-            argv, extra = fields[3 : 3 + count], fields[3 + count :]
-            environment = _environment({**self.plan.pairs("env"), **self.plan.pairs("exec-env")})
-            environment.update(field.partition(b"=")[::2] for field in extra)
-            self.commands[self._start(argv, environment, fds)] = fields[1]
+            try:
+                self._exec(fields, fds)
+            except (OSError, ValueError, IndexError):  # no process left, or a malformed request
+                wire.send(self.link, [b"exit", fields[1], str(126 << 8).encode()])
         for fd in fds:
             os.close(fd)
         return True
+
+    def _exec(self, fields: list[bytes], fds: list[int]) -> None:
+        count = int(fields[2])
+        argv, extra = fields[3 : 3 + count], fields[3 + count :]
+        environment = _environment({**self.plan.pairs("env"), **self.plan.pairs("exec-env")})
+        environment.update(field.partition(b"=")[::2] for field in extra)
+        self.commands[self._start(argv, environment, fds)] = fields[1]
 
     @staticmethod
     def _kill(pid: int, number: int) -> None:

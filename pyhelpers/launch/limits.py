@@ -125,8 +125,9 @@ def process_limits(plan: Plan, choice: Choice) -> list[tuple[int, int]]:
     if choice.mechanisms.get("pids") == "rlimit":
         out.append((resource.RLIMIT_NPROC, limits["pids"]))
     if choice.mechanisms.get("memory") == "sampled":
-        # Bounds what one process can take between two samples.
-        out.append((resource.RLIMIT_DATA, limits["memory"]))
+        # Bounds what one process can take between two samples. Twice the limit, since it counts
+        # what is reserved and never touched, as the stacks of threads are.
+        out.append((resource.RLIMIT_DATA, 2 * limits["memory"]))
     return out
 
 

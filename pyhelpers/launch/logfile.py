@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
-
-from launch import state
 
 _KEPT = 2  # rotated logs beside the current one
 _EVENTS_CAP = 4 << 20  # bytes
@@ -17,13 +17,16 @@ class LogFile:
 
     def __init__(self, directory: int, name: str, cap: int) -> None:
         self.directory, self.name, self.cap = directory, name, cap
-        self._open()
-
-    def _open(self) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self.fd = os.open(self.name, flags, 0o600, dir_fd=self.directory)
-        state.give(self.fd, self.directory)
+        self.fd = self._open()
         self.size = os.fstat(self.fd).st_size
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(self.name, flags, 0o600, dir_fd=self.directory)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", self.name)
+        return fd
 
     def write(self, data: bytes) -> None:
         """Append; what a full disk does not take is dropped, the guest is never blocked by it."""
@@ -35,7 +38,6 @@ class LogFile:
             pass
 
     def _rotate(self) -> None:
-        os.close(self.fd)
         for number in range(_KEPT, 0, -1):
             older = f"{self.name}.{number - 1}" if number > 1 else self.name
             try:
@@ -44,13 +46,23 @@ class LogFile:
                 )
             except OSError:
                 pass
-        self._open()
+        try:
+            fd = self._open()
+        except OSError:
+            os.ftruncate(self.fd, 0)  # a full disk has no room for a second file
+        else:
+            os.close(self.fd)
+            self.fd = fd
+        self.size = 0
 
     def tail(self, lines: int) -> str:
-        """The last lines, at most 4 KiB."""
+        """The last lines, at most 4 KiB, harmless to a terminal: the guest wrote them."""
         start = max(0, self.size - 4096)
         text = os.pread(self.fd, 4096, start).decode("utf-8", "replace")
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join(
+            "".join(c if c.isprintable() or c == "\t" else "?" for c in line)
+            for line in text.splitlines()[-lines:]
+        )
 
 
 _ESCAPES = {'"': '\\"', "\\": "\\\\"}

@@ -64,17 +64,27 @@ class Sampler:
     def _pids(self) -> list[str]:
         return [name for name in os.listdir(self.proc) if name.isdigit() and name != "1"]
 
+    def _status(self, pid: str) -> bytes:
+        """A process's memory fields. Of one whose first thread has ended, another thread has them."""
+        status = _small(self.proc, f"{pid}/status")
+        if b"RssAnon:" in status:
+            return status
+        for tid in os.listdir(f"/proc/self/fd/{self.proc}/{pid}/task"):
+            status = _small(self.proc, f"{pid}/task/{tid}/status")
+            if b"RssAnon:" in status:
+                break
+        return status
+
     def _bound(self) -> tuple[int, list[int], int]:
         anonymous, shared = 0, []
         pids = self._pids()
         for pid in pids:
             try:
-                # Kilobytes: RssAnon is the process's own, RssShmem shared memory and tmpfs maps.
-                status = _small(self.proc, f"{pid}/status")
+                status = self._status(pid)
             except OSError:
                 continue
-            anonymous += _field(status, b"RssAnon:")
-            shared.append(_field(status, b"RssShmem:"))
+            anonymous += _field(status, b"RssAnon:") + _field(status, b"VmSwap:")
+            shared.append(_field(status, b"RssShmem:"))  # shared memory, and maps of a tmpfs
         return anonymous, shared, len(pids)
 
     def _exact(self) -> int:
@@ -83,8 +93,15 @@ class Sampler:
             try:
                 rollup = _small(self.proc, f"{pid}/smaps_rollup")
             except OSError:
+                rollup = b""
+            if b"Pss_Shmem:" in rollup:
+                total += sum(_field(rollup, name) for name in (b"Pss_Anon:", b"Pss_Shmem:", b"SwapPss:"))
                 continue
-            total += _field(rollup, b"Pss_Anon:") + _field(rollup, b"Pss_Shmem:")
+            try:  # not to be read, or its first thread has ended: counted in full
+                status = self._status(pid)
+            except OSError:
+                continue
+            total += sum(_field(status, name) for name in (b"RssAnon:", b"RssShmem:", b"VmSwap:"))
         return total
 
 

@@ -105,9 +105,12 @@ class Layer(Record):
     upper: str = "data"
 
 
-def clone_layer(plan: Plan, home: str) -> Layer:
-    """The trees for `data`, as the plan's `layer` says."""
+def clone_layer(plan: Plan, home: str, identity: tuple[int, int]) -> Layer:
+    """The trees for `data`, as the plan's `layer` says; `home` must be the directory of that identity."""
     tree = calls.open_tree(home)
+    info = os.fstat(tree)
+    if (info.st_dev, info.st_ino) != identity:
+        raise Failure(STATE, f"{home} was replaced while the sandbox was being built")
     calls.mount_setattr(tree, calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NODEV | calls.MOUNT_ATTR_NOEXEC)
     base = -1
     if plan.text("layer") == "overlay":
@@ -152,7 +155,8 @@ def build(plan: Plan, sources: list[Source], layer: Layer) -> None:
     attach_layer(layer)
     os.makedirs(f"{_ROOT}/proc", 0o555, exist_ok=True)
     flags = calls.MS_NOSUID | calls.MS_NODEV | calls.MS_NOEXEC
-    calls.mount("proc", f"{_ROOT}/proc", "proc", flags, "subset=pid")
+    # Read-only: a guest must not raise its own standing with the host's out-of-memory killer.
+    calls.mount("proc", f"{_ROOT}/proc", "proc", flags | calls.MS_RDONLY, "subset=pid")
     os.chdir(_ROOT)
     calls.pivot_root_here()
     calls.umount(".")

@@ -87,7 +87,7 @@ def probe(home: str, owner: Owner) -> str:
     """
     layer = None
     if owner.resolves_as_root:
-        layer = _probe_layer(home)
+        layer = _probe_layer(home)  # as root still
     link, theirs = pair()
     child = os.fork()
     if not child:

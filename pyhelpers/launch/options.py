@@ -11,8 +11,6 @@ class Options(Record):
     """The command line of every command; what a command does not use is refused."""
 
     directory: str
-    uid: int | None = None
-    gid: int | None = None
     timeout: float | None = None
     degraded: tuple[str, ...] = ()
     strict: bool = False
@@ -47,10 +45,6 @@ def parse(rest: list[str]) -> Options:
 
 
 def _option(options: Options, word: str, value: str) -> Options:
-    if word == "--uid":
-        return options._replace(uid=int(value))
-    if word == "--gid":
-        return options._replace(gid=int(value))
     if word == "--timeout":
         return options._replace(timeout=float(value))
     if word == "--allow-degraded":

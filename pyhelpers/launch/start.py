@@ -10,7 +10,7 @@ import select
 
 from launch import attach, calls, limits, mounts, scope, state
 from launch.address import inet
-from launch.build import Prepared
+from launch.build import Prepared, identity_of
 from launch.errors import DENIED, FAILED, HOST, STALE, STATE, Failure
 from launch.options import Options
 from launch.owner import Owner, open_directory
@@ -26,9 +26,10 @@ def run(options: Options) -> int:
     """Start the supervisor of an environment and return when its server answers."""
     busy = limits.busy_times()
     check_kernel()
-    owner = Owner(options.uid, options.gid)
     home = open_directory(options.directory)
-    owner.check_directory(home, options.directory)
+    owner = Owner(home, options.directory)
+    path = os.path.realpath(options.directory)
+    owner.act()
     plan = Plan.read(home, "config/plan")
     known, places = limits.facts(owner.privileged)
     if limits.needs_scope(known, limits.wanted(plan)):
@@ -42,13 +43,13 @@ def run(options: Options) -> int:
     _clear_stale(run_directory)
     _check_manifest(home, plan)
     choice = limits.choose(known, limits.wanted(plan), options.strict, list(options.degraded))
-    path = os.path.realpath(options.directory)
-    sources = mounts.resolve(plan, path)
+    with owner.resolving():
+        sources = mounts.resolve(plan, path)
     _check_groups(plan, owner)
     _try_ports(plan)
     from launch.supervisor import Directories, Supervisor
 
-    prepared = Prepared(plan, path, owner, choice, places, sources, busy)
+    prepared = Prepared(plan, path, identity_of(home), owner, choice, places, sources, busy)
     directories = Directories(home)
     ours, theirs = os.pipe2(os.O_CLOEXEC)
     # Until the daemon has its own handlers, an interrupt must not reach it.

@@ -25,25 +25,18 @@ def start_time(pid: int) -> str:
         return ""
 
 
-def give(fd: int, directory: int) -> None:
-    """What root makes in the owner's directory is the owner's."""
-    if os.geteuid() == 0:
-        info = os.fstat(directory)
-        os.fchown(fd, info.st_uid, info.st_gid)
-
-
 def write(directory: int, name: str, fields: list[tuple[str, str]]) -> None:
     """Replace a KEY=VALUE file at once; values lose their newlines."""
     text = "".join(f"{key}={value}\n" for key, value in ((k, " ".join(v.split("\n"))) for k, v in fields))
     temporary = f".{name}.new"
+    remove(directory, temporary)
     fd = os.open(
         temporary,
-        os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC,
+        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
         0o600,
         dir_fd=directory,
     )
     try:
-        give(fd, directory)
         os.write(fd, text.encode("utf-8", "replace"))
     finally:
         os.close(fd)

@@ -6,7 +6,7 @@ import gc
 import os
 import time
 
-from launch import calls, cgroup, landlock, state, wire
+from launch import attach, calls, cgroup, landlock, state, wire
 from launch.broker import Broker, Denied
 from launch.build import Prepared, Sandbox, make, place_leaf
 from launch.control import Control
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _LAST_LINES = 12
+_FLOOD_PAUSE = 0.005  # seconds
 _PIPE = 65536  # bytes read of the guest's output at once
 
 
@@ -108,7 +109,7 @@ class Supervisor:
         os.set_blocking(output, False)
         self.sandbox = make(self.prepared, self.leaf, log_end, 0)
         os.close(log_end)
-        self._write_state()
+        self._note_state()
         d, box = self.directories, self.sandbox
         self.broker = Broker(self.plan, box.listener, box.root, box.killable, self._denied)
         self.control = Control(self, d.run)
@@ -153,14 +154,8 @@ class Supervisor:
             ("code", str(code)),
             ("signal", str(number)),
             ("message", message),
-            ("at", f"{time.time():.3f}"),
         ]
-        try:
-            state.write(self.directories.run, "exit", fields)
-            state.remove(self.directories.run, "control")
-            state.remove(self.directories.run, "state")
-        except OSError:
-            pass  # a full disk, or the environment is being destroyed
+        attach.leave(self.directories.run, fields)
         self.events.add("end", reason=reason, code=code, signal=number, message=message)
         if self.caller >= 0 and self.status == "starting" and reason not in ("failed",):
             what = f"exit code {code}" if not number else f"signal {number}"
@@ -194,6 +189,13 @@ class Supervisor:
             except OSError:
                 pass
 
+    def _note_state(self) -> None:
+        """A full disk, which the guest can bring about, must not keep us from our work."""
+        try:
+            self._write_state()
+        except OSError:
+            pass
+
     def _write_state(self) -> None:
         fields = [
             ("status", self.status),
@@ -215,7 +217,15 @@ class Supervisor:
         fd = self.broker.serve()
         if fd >= 0:
             self.loop.watch(fd, WRITE, lambda: self._connected(fd))
-            self.loop.after("connects", 1.0, self._expire)
+            if len(self.broker.pending) == 1:
+                self.loop.after("connects", 1.0, self._expire)
+        elif self.broker.exhausted:
+            # A flood is answered, but not at the speed that the guest would like.
+            self.loop.forget(self.sandbox.listener)
+            self.loop.after("flood", _FLOOD_PAUSE, self._listen_again)
+
+    def _listen_again(self) -> None:
+        self.loop.watch(self.sandbox.listener, READ, self._notified)
 
     def _connected(self, fd: int) -> None:
         self.loop.forget(fd)
@@ -284,17 +294,10 @@ class Supervisor:
             self.loop.stop()
             return
         if first_ran:
-            os.close(
-                os.open(
-                    "bootstrapped",
-                    os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW,
-                    0o600,
-                    dir_fd=self.directories.run,
-                )
-            )
+            self._mark_bootstrapped()
         self.status = "running"
         self.ready_ms = f"{(time.monotonic() - self.clock) * 1000:.1f}"
-        self._write_state()
+        self._note_state()
         self.events.add("ready", ms=float(self.ready_ms))
         if self.caller >= 0:
             self.loop.forget(self.caller)
@@ -304,6 +307,13 @@ class Supervisor:
                 pass
             os.close(self.caller)
             self.caller = -1
+
+    def _mark_bootstrapped(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            os.close(os.open("bootstrapped", flags, 0o600, dir_fd=self.directories.run))
+        except OSError:
+            pass  # a full disk: the first statements can be repeated at the next start
 
     def _sample(self) -> None:
         assert self.sampler
@@ -323,8 +333,8 @@ class Supervisor:
         self.status = "stopping"
         self.readiness.cancel()
         number, patience = self.plan.one("stop")
-        self._write_state()
         wire.send(self.sandbox.link, [b"signal", number.encode()])
+        self._note_state()
         self.loop.after(
             "stop", int(patience) / 1000, lambda: self._over("killed", 0, "it did not end in time")
         )

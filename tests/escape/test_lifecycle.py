@@ -274,7 +274,7 @@ def test_102_a_setuid_start_is_refused(home: pathlib.Path) -> None:
             "-I",
             "-S",
             ROOT / "pyhelpers/launch/__main__.py",
-            *("run", it.path, "--uid", "60913", "--gid", "60913"),
+            *("run", it.path),
         ]
         done = subprocess.run(
             ["setpriv", f"--ruid={CALLER.pw_uid}", *command], capture_output=True, text=True

@@ -105,11 +105,11 @@ process_madvise""")
 ENOSYS_CALLS = names("""io_uring_setup io_uring_enter io_uring_register clone3 openat2 memfd_create
 memfd_secret execveat landlock_create_ruleset landlock_restrict_self pidfd_open
 pidfd_send_signal mq_open msgget splice tee remap_file_pages sync
-set_mempolicy mbind ioprio_set""")
-ALLOW_CALLS = names("""read write openat close mmap munmap brk futex recvfrom recvmsg accept4
+set_mempolicy mbind ioprio_set io_setup io_submit inotify_init1 semget semop""")
+ALLOW_CALLS = names("""read write close mmap munmap brk futex recvfrom recvmsg accept4
 getsockopt shutdown epoll_pwait execve wait4 exit_group kill getpid fsync
 fdatasync fallocate sync_file_range rt_sigaction rt_sigreturn getrandom statx rseq
-set_robust_list shmget semop io_submit unlinkat fchmodat close_range setsid umask
+set_robust_list shmat unlinkat close_range setsid umask
 setrlimit dup3 ppoll""")
 X86_ONLY_EPERM = ["mknod", "modify_ldt", "iopl", "ioperm"]
 
@@ -125,6 +125,10 @@ IOCTLS = {0x5401, 0x5402, 0x5403, 0x5404, 0x540E, 0x540F, 0x5410, 0x5413, 0x5414
 IOCTLS |= {0x5421, 0x5450, 0x5451, 0x802C542A, 0x402C542B, 0x402C542C, 0x402C542D}
 PRCTLS = {1, 2, 3, 7, 15, 16, 21, 23, 30, 36, 37, 38, 39, 41, 42, 0x53564D41}
 PRCTLS_REFUSED = {4, 22, 0x59616D61}
+
+
+MODES = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "mkdir": 1, "mkdirat": 2, "creat": 1}
+OPENS = {"open": 1, "openat": 2}
 
 
 def expected(name: str, *wide: int) -> int:
@@ -158,12 +162,21 @@ def expected(name: str, *wide: int) -> int:
     if name == "prlimit64":
         return ALLOW if a[0] == 0 else refused(errno.EPERM)
     if name == "fcntl":
-        return refused(errno.EPERM) if a[1] & 0x41F == 0x400 else ALLOW
+        return refused(errno.EPERM) if a[1] & 0x41F in (0x400, 0x410) else ALLOW
+    if name in MODES:
+        return refused(errno.EPERM) if a[MODES[name]] & 0o6000 else ALLOW
+    if name in OPENS:
+        flags = a[OPENS[name]]
+        creates = flags & 0o100 or flags & 0o20000000
+        return refused(errno.EPERM) if creates and a[OPENS[name] + 1] & 0o6000 else ALLOW
+    if name == "shmget":
+        return ALLOW if wide[1] < 1 << 20 else refused(errno.EINVAL)
     raise AssertionError(name)
 
 
 BY_ARGUMENT = names("""socket socketpair sendto sendmsg sendmmsg setsockopt ioctl prctl clone
-personality prlimit64 fcntl""")
+personality prlimit64 fcntl fchmod fchmodat mkdirat openat shmget""")
+X86_BY_ARGUMENT = names("chmod mkdir creat open")
 
 # Values near every boundary: each listed one, its neighbours, each single bit.
 INTERESTING = sorted(
@@ -217,6 +230,12 @@ def test_every_interesting_value_of_every_decided_argument_is_the_oracles(machin
         grid = [(value,) * 4 for value in INTERESTING]
     for args in grid:
         assert answer(machine, name, *args) == expected(name, *args), args
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.sampled_from(X86_BY_ARGUMENT), st.tuples(*[words] * 6))
+def test_the_older_calls_of_x86_are_decided_as_their_successors(name: str, args: tuple[int, ...]) -> None:
+    assert answer("x86_64", name, *args) == expected(name, *args)
 
 
 @pytest.mark.parametrize("machine", sorted(ARCHES))
