@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,6 +18,12 @@ _GUEST_OWN = (
 )
 # The kernel's own trees: a grant of one would undo the sandbox.
 _HOST_FORBIDDEN = ("/proc", "/sys", "/dev")
+
+
+_KERNEL_TYPES = (
+    *("proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs"),
+    *("configfs", "bpf", "efivarfs", "fusectl", "mqueue", "pstore", "binfmt_misc"),
+)
 
 
 class Grounds(NamedTuple):
@@ -66,6 +73,49 @@ def _refuse_ours(source: str, at: str, grounds: Grounds) -> None:
             raise refused(at, source, f"reaches {what}, {shown(tree)}")
 
 
+def _identity(path: str) -> tuple[int, int]:
+    info = os.stat(path)
+    return info.st_dev, info.st_ino
+
+
+def _upwards(path: str) -> list[str]:
+    """The path and every directory above it, the root last."""
+    parts = [part for part in path.split("/") if part]
+    return ["/" + "/".join(parts[:count]) for count in range(len(parts), -1, -1)]
+
+
+def _refuse_aliases(source: str, at: str, grounds: Grounds) -> None:
+    """A bind mount gives a tree a second name; what counts is which directory it is."""
+    base = next(path for path in _upwards(os.path.realpath(grounds.base)) if os.path.isdir(path))
+    above = _upwards(base)
+    alias = _identity(source) in map(_identity, above) or _identity(base) in map(_identity, _upwards(source))
+    if alias and source not in above:
+        raise refused(at, source, f"is another name for a place that holds {shown(grounds.base)}")
+    if os.path.lexists(os.path.join(source, os.path.basename(grounds.base))):
+        raise refused(at, source, f"holds environments, in {shown(os.path.basename(grounds.base))}")
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """This host's mount points and their file systems' types (proc_pid_mountinfo(5))."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.partition(" - ")
+            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split()[4])
+            found.append((point, after.split()[0]))
+    return found
+
+
+def _refuse_kernel_trees(source: str, at: str) -> None:
+    """The kernel's file systems, wherever they are mounted: in the tree, or the tree in one."""
+    mounts = _mounts()
+    inside = [(point, kind) for point, kind in mounts if within(point, source)]
+    around = max((mount for mount in mounts if within(source, mount[0])), key=lambda mount: len(mount[0]))
+    for point, kind in [*inside, around]:
+        if kind in _KERNEL_TYPES:
+            raise refused(at, source, f"holds the kernel's {kind} at {shown(point)}, which undoes a sandbox")
+
+
 def parse_grants(reads: Sequence[str], writes: Sequence[str], at: str, grounds: Grounds) -> list[Grant]:
     """The granted trees, sources resolved; Problem for any that is missing, ours or overlapping."""
     found: list[Grant] = []
@@ -86,6 +136,9 @@ def _grant(text: str, writable: bool, here: str, grounds: Grounds) -> Grant:
     target = _normal(guest, here) if separator else host
     source = os.path.realpath(host)
     _refuse_ours(source, here, grounds)
+    _mode(source, here, host)
+    _refuse_aliases(source, here, grounds)
+    _refuse_kernel_trees(source, here)
     toolkit = os.path.realpath(grounds.toolkit)
     if writable and _overlap(source, toolkit):
         raise refused(here, source, f"reaches the toolkit's own files, {shown(toolkit)}")
