@@ -73,47 +73,52 @@ def _refuse_ours(source: str, at: str, grounds: Grounds) -> None:
             raise refused(at, source, f"reaches {what}, {shown(tree)}")
 
 
-def _identity(path: str) -> tuple[int, int]:
-    info = os.stat(path)
-    return info.st_dev, info.st_ino
+class _Mount(NamedTuple):
+    """One line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+
+    device: str
+    root: str  # which directory of the file system is mounted
+    point: str
+    kind: str
 
 
-def _upwards(path: str) -> list[str]:
-    """The path and every directory above it, the root last."""
-    parts = [part for part in path.split("/") if part]
-    return ["/" + "/".join(parts[:count]) for count in range(len(parts), -1, -1)]
+def _mounts() -> list[_Mount]:
+    def plain(field: str) -> str:
+        return re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), field)
 
-
-def _refuse_aliases(source: str, at: str, grounds: Grounds) -> None:
-    """A bind mount gives a tree a second name; what counts is which directory it is."""
-    base = next(path for path in _upwards(os.path.realpath(grounds.base)) if os.path.isdir(path))
-    above = _upwards(base)
-    alias = _identity(source) in map(_identity, above) or _identity(base) in map(_identity, _upwards(source))
-    if alias and source not in above:
-        raise refused(at, source, f"is another name for a place that holds {shown(grounds.base)}")
-    if os.path.lexists(os.path.join(source, os.path.basename(grounds.base))):
-        raise refused(at, source, f"holds environments, in {shown(os.path.basename(grounds.base))}")
-
-
-def _mounts() -> list[tuple[str, str]]:
-    """This host's mount points and their file systems' types (proc_pid_mountinfo(5))."""
     found = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             before, _, after = line.partition(" - ")
-            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split()[4])
-            found.append((point, after.split()[0]))
+            fields = before.split()
+            found.append(_Mount(fields[2], plain(fields[3]), plain(fields[4]), after.split()[0]))
     return found
 
 
-def _refuse_kernel_trees(source: str, at: str) -> None:
-    """The kernel's file systems, wherever they are mounted: in the tree, or the tree in one."""
+def _holding(path: str, mounts: Sequence[_Mount]) -> _Mount:
+    """The mount that a path is on; of several at one place, the last."""
+    around = [mount for mount in mounts if within(path, mount.point)]
+    return max(reversed(around), key=lambda mount: len(mount.point))
+
+
+def _on_disk(path: str, mounts: Sequence[_Mount]) -> tuple[str, str]:
+    """Device and path in its file system: the same however many names mounts give it."""
+    mount = _holding(path, mounts)
+    return mount.device, os.path.normpath(f"{mount.root}/{path[len(mount.point.rstrip('/')) :]}")
+
+
+def _refuse_by_mounts(source: str, at: str, grounds: Grounds) -> None:
+    """What the names do not show: a bind mount of our places, the kernel's own trees in the grant."""
     mounts = _mounts()
-    inside = [(point, kind) for point, kind in mounts if within(point, source)]
-    around = max((mount for mount in mounts if within(source, mount[0])), key=lambda mount: len(mount[0]))
-    for point, kind in [*inside, around]:
-        if kind in _KERNEL_TYPES:
-            raise refused(at, source, f"holds the kernel's {kind} at {shown(point)}, which undoes a sandbox")
+    device, path = _on_disk(source, mounts)
+    base_device, base = _on_disk(os.path.realpath(grounds.base), mounts)
+    if device == base_device and _overlap(path, base):
+        raise refused(at, source, f"is another name for a place of {shown(grounds.base)}")
+    for mount in [_holding(source, mounts), *(mount for mount in mounts if within(mount.point, source))]:
+        if mount.kind in _KERNEL_TYPES:
+            raise refused(at, source, f"holds the kernel's {mount.kind}, at {shown(mount.point)}")
+    if os.path.lexists(os.path.join(source, os.path.basename(grounds.base))):
+        raise refused(at, source, f"holds environments, in {shown(os.path.basename(grounds.base))}")
 
 
 def parse_grants(reads: Sequence[str], writes: Sequence[str], at: str, grounds: Grounds) -> list[Grant]:
@@ -137,8 +142,7 @@ def _grant(text: str, writable: bool, here: str, grounds: Grounds) -> Grant:
     source = os.path.realpath(host)
     _refuse_ours(source, here, grounds)
     _mode(source, here, host)
-    _refuse_aliases(source, here, grounds)
-    _refuse_kernel_trees(source, here)
+    _refuse_by_mounts(source, here, grounds)
     toolkit = os.path.realpath(grounds.toolkit)
     if writable and _overlap(source, toolkit):
         raise refused(here, source, f"reaches the toolkit's own files, {shown(toolkit)}")

@@ -63,7 +63,7 @@ def test_99_a_bind_mount_of_the_environments_base_is_refused(place: Path) -> Non
 
 
 def test_99_a_bind_mount_of_the_whole_host_is_refused(place: Path) -> None:
-    assert ask(place / "home/.sandboxes", place / "alias", f"--bind / '{place / 'alias'}'").startswith(
+    assert ask(place / "home/.sandboxes", place / "alias", f"--rbind / '{place / 'alias'}'").startswith(
         "refused"
     )
 
