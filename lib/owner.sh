@@ -22,16 +22,18 @@ owner_of_new() {
     if ((uid != 0)); then
         OWNER_UID=$uid OWNER_GID=$gid
         owner_act_as "$uid" "$gid"
-    elif [[ ${SUDO_UID-0} =~ ^[1-9][0-9]*$ && ${SUDO_GID-} =~ ^[0-9]+$ ]]; then
+    elif [[ ! -d $VIRT_BASE && ${SUDO_UID-0} =~ ^[1-9][0-9]*$ && ${SUDO_GID-} =~ ^[0-9]+$ ]]; then
         OWNER_UID=$SUDO_UID OWNER_GID=$SUDO_GID
-        # A new base is the user's; in a base of root's, root makes the environment and gives it.
-        [[ -d $VIRT_BASE ]] || owner_act_as "$SUDO_UID" "$SUDO_GID"
+        owner_act_as "$SUDO_UID" "$SUDO_GID"
     else
+        # In a base of root's the owner is nobody who could prepare links there for root to follow.
         # In a range that systemd and Debian leave free (systemd's UIDS-GIDS.md, Debian policy 9.2).
         OWNER_UID=${VIRT_GUEST_UID:-60913}
         OWNER_GID=$OWNER_UID
         [[ $OWNER_UID =~ ^[1-9][0-9]{0,8}$ ]] ||
             die "$EXIT_USAGE" "VIRT_GUEST_UID is not a user id: $OWNER_UID" "VIRT_GUEST_UID=60913"
+        ! getent passwd "$OWNER_UID" >/dev/null ||
+            die "$EXIT_USAGE" "VIRT_GUEST_UID=$OWNER_UID is an account of this host" "VIRT_GUEST_UID=60913"
     fi
 }
 
@@ -49,8 +51,7 @@ owner_of_existing() {
         die "$EXIT_STATE" "'$ENV_NAME' belongs to uid $uid, and you are uid $EUID" \
             "sudo $VIRT_PROGRAM $VIRT_VERB $ENV_NAME"
     [[ ${FIELDS[uid]-$uid} == "$uid" && ${FIELDS[gid]-$gid} =~ ^[0-9]+$ ]] ||
-        die "$EXIT_STATE" "$ENV_DIR belongs to uid $uid, but its record says ${FIELDS[uid]}" \
-            "chown -hR ${FIELDS[uid]} $ENV_DIR"
+        die "$EXIT_STATE" "$ENV_DIR belongs to uid $uid, but its record says another" "ls -ln $VIRT_BASE"
     OWNER_UID=$uid OWNER_GID=${FIELDS[gid]-$gid}
     ((EUID == 0 && base_uid != 0)) || return 0
     owner_act_as "$base_uid" "$base_gid"

@@ -31,10 +31,10 @@ teardown() {
     for dir in "$BASE"/*/; do
         name=${dir%/}
         name=${name##*/}
+        [[ -L ${dir%/} ]] || chmod 700 "$dir"
         if [[ -L ${dir%/} || ! -f $dir/.virt-owned ]]; then
             rm -rf -- "${dir%/}"
         else
-            chmod 700 "$dir"
             sandbox destroy --yes "$name"
         fi
     done

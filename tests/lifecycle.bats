@@ -151,3 +151,19 @@ PYTHON
     run -0 script -qec "$command" /dev/null <<<dev
     [ ! -e "$BASE/dev" ]
 }
+
+@test "103 restart with an invalid manifest is refused, and the running server is not touched" {
+    local manifest=$BASE/dev/config/capabilities.json before
+    sandbox create postgres dev auto --ephemeral
+    sandbox run dev
+    before=$(sed -n "s/^pid=//p" "$BASE/dev/run/state")
+    sed -i 's/"pids": 256/"pids": true/' "$manifest"
+    run -4 sandbox restart dev
+    [[ $output == *"capabilities.resources.pids: true: expected a whole number"* ]]
+    [ "$(sed -n "s/^pid=//p" "$BASE/dev/run/state")" = "$before" ]
+    sandbox exec dev -- psql -Atc 'select 1'
+    sed -i 's/"pids": true/"pids": 128/' "$manifest"
+    run -0 sandbox restart dev
+    [[ $output == *"narrowed: resources.pids 256 -> 128"* ]]
+    [ "$(sed -n "s/^pid=//p" "$BASE/dev/run/state")" != "$before" ]
+}

@@ -44,10 +44,13 @@ judge() { python3 -I "$tally" "$results" "$BATS_TEST_TMPDIR/expected"; }
     [ "${lines[-1]}" = '2 passed, 1 failed, 0 skipped' ]
 }
 
-@test "a run without pytest's report fails" {
-    rm "$results/here/pytest.xml"
+@test "a report of pytest's that is empty, or without a test, fails" {
+    : >"$results/here/pytest.xml"
     run -1 judge
-    [ "${lines[0]}" = 'FAILED (here) pytest ran no test' ]
+    [ "${lines[0]}" = 'FAILED (here) pytest: the report is cut short' ]
+    printf '<testsuites/>' >"$results/here/pytest.xml"
+    run -1 judge
+    [ "${lines[0]}" = 'FAILED (here) pytest: ran no test' ]
 }
 
 @test "something left behind fails" {

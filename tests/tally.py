@@ -44,7 +44,11 @@ def read_tap(path: Path) -> list[Result]:
 def read_junit(path: Path) -> list[Result]:
     """Reads pytest's JUnit XML; an error of a fixture or an import is a failure."""
     results = []
-    for case in ElementTree.parse(path).iter("testcase"):
+    try:
+        cases = list(ElementTree.parse(path).iter("testcase"))
+    except ElementTree.ParseError:
+        return [Result(f"{path.stem}: the report is cut short", "failed")]
+    for case in cases:
         name = f"{case.get('classname')}: {case.get('name')}"
         skip = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
@@ -57,14 +61,13 @@ def read_junit(path: Path) -> list[Result]:
 
 
 def read_run(folder: Path) -> list[Result]:
-    """Reads one run of the suite; a kind of test without a single result is a failure."""
-    taps = [result for path in sorted(folder.glob("*.tap")) for result in read_tap(path)]
-    junit = folder / "pytest.xml"
-    pytests = read_junit(junit) if junit.exists() else []
-    for kind, results in (("bats", taps), ("pytest", pytests)):
-        if not results:
-            results.append(Result(f"{kind} ran no test", "failed"))
-    return taps + pytests
+    """Reads one run of the suite; a report without a single test is a failure."""
+    readers = {".tap": read_tap, ".xml": read_junit}
+    results = []
+    for path in sorted(folder.iterdir()):
+        read = readers[path.suffix](path)
+        results += read or [Result(f"{path.stem}: ran no test", "failed")]
+    return results
 
 
 def main() -> int:

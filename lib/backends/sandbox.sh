@@ -8,6 +8,11 @@ BACKEND_VERBS=(create run stop restart status list inspect logs exec activate ur
 SANDBOX_CONTROL=("$VIRT_ROOT/.venv/bin/python3" -I "$VIRT_ROOT/pyhelpers/__main__.py")
 SANDBOX_RUNTIME=("$VIRT_ROOT/.venv/bin/python3" -I -S "$VIRT_ROOT/pyhelpers/launch/__main__.py")
 
+# As root, the supervisor's environment can be read by the owner: it gets nothing of root's.
+SANDBOX_CLEAN=(command)
+((EUID != 0)) ||
+    SANDBOX_CLEAN=(env -i "PATH=$PATH" "VIRT_PROGRAM=$VIRT_PROGRAM" "VIRT_VERB=$VIRT_VERB")
+
 # Makes .venv if it is missing or older than its lock file.
 sandbox_python() {
     [[ -f $VIRT_ROOT/.venv/.complete && ! $VIRT_ROOT/requirements.lock -nt $VIRT_ROOT/.venv/.complete ]] ||
@@ -47,7 +52,7 @@ backend_run() {
 _sandbox_run() {
     local answer line
     code=0 words='' busy_port='' READY_MS=''
-    answer=$("${SANDBOX_RUNTIME[@]}" run "$ENV_DIR" "$@" 2>&1) || code=$?
+    answer=$("${SANDBOX_CLEAN[@]}" "${SANDBOX_RUNTIME[@]}" run "$ENV_DIR" "$@" 2>&1) || code=$?
     while IFS= read -r line; do
         case $line in
             ready_ms=*) READY_MS=${line#*=} ;;
@@ -61,7 +66,7 @@ _sandbox_run() {
 # The manifest was edited, or the server's programs moved: a new plan, and what changed.
 _sandbox_recompile() {
     local answer line
-    answer=$("${AS_OWNER[@]}" "${SANDBOX_CONTROL[@]}" recompile "$ENV_DIR" --base "$VIRT_BASE")
+    answer=$("${AS_OWNER[@]}" "${SANDBOX_CONTROL[@]}" recompile "$ENV_DIR" --base "$VIRT_BASE" "$@")
     owner_give "$ENV_DIR/config" "$ENV_DIR/env" "$ENV_DIR/record" "$ENV_DIR/bin"
     while IFS= read -r line; do
         case $line in
@@ -72,6 +77,13 @@ _sandbox_recompile() {
             warning=*) say "warning: ${line#*=}" ;;
         esac
     done <<<"$answer"
+    core_fields "$ENV_DIR/record" # its port may be another now
+}
+
+# An edited manifest is checked while the server still runs by the old one.
+backend_prepare() {
+    sandbox_python
+    _sandbox_recompile --if-edited
 }
 
 _sandbox_busy() {
@@ -98,10 +110,11 @@ backend_stop() {
 # Without Python: the guest dies with its supervisor (PDEATHSIG).
 _sandbox_kill() {
     local tries
-    kill -TERM "${FIELDS[pid]}" 2>/dev/null || true
+    # As the owner, whose word the pid is.
+    "${AS_OWNER[@]}" kill -TERM "${FIELDS[pid]}" 2>/dev/null || true
     for tries in {1..60}; do
         record_is_alive || return 0
-        ((tries != 50)) || kill -KILL "${FIELDS[pid]}" 2>/dev/null || true
+        ((tries != 50)) || "${AS_OWNER[@]}" kill -KILL "${FIELDS[pid]}" 2>/dev/null || true
         sleep 0.1
     done
     die "$EXIT_FAILED" "the supervisor of '$ENV_NAME', process ${FIELDS[pid]}, does not end" "kill -KILL ${FIELDS[pid]}"

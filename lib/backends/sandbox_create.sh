@@ -69,7 +69,7 @@ _sandbox_template() {
 # if it fails.
 _sandbox_step() {
     local words code=0
-    words=$("${SANDBOX_RUNTIME[@]}" once "$1" 2>&1) || code=$?
+    words=$("${SANDBOX_CLEAN[@]}" "${SANDBOX_RUNTIME[@]}" once "$1" 2>&1) || code=$?
     ((code != 0)) || return 0
     tail -n 12 >&2 <<<"$words"
     # The runtime's own failures are two lines like ours, and their codes mean what ours mean.

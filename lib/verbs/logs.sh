@@ -16,8 +16,18 @@ verb_logs() {
     log=$ENV_DIR/logs/service.log
     if [[ -n ${FLAG[follow]-} ]]; then
         # By name: the log is rotated. Silent about a file that is not there yet.
-        exec tail -n "$lines" -F -- "$log" 2>/dev/null
+        _logs_show -F -n "$lines" -- "$log" 2>/dev/null
+    else
+        [[ -f $log ]] || die "$EXIT_STATE" "'$1' has written no log yet" "$VIRT_PROGRAM run $1"
+        _logs_show -n "$lines" -- "$log"
     fi
-    [[ -f $log ]] || die "$EXIT_STATE" "'$1' has written no log yet" "$VIRT_PROGRAM run $1"
-    exec tail -n "$lines" -- "$log"
+}
+
+# The guest wrote the log: on a terminal its control bytes are left out.
+_logs_show() {
+    if [[ -t 1 ]]; then
+        "${AS_OWNER[@]}" tail "$@" | tr -d '\000-\010\013\014\016-\037\177'
+    else
+        "${AS_OWNER[@]}" tail "$@"
+    fi
 }

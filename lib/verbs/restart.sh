@@ -14,6 +14,7 @@ verb_restart() {
     cli_load run
     state_open "$1" 10
     state_refuse_damaged
+    backend_prepare
     backend_stop
     run_start
 }
