@@ -58,26 +58,22 @@ bootstrap_is_usable() {
     { read -r python && read -r version && read -r pip_wheel; } <<<"$answer"$'\n'
 }
 
+# Sets python, version and pip_wheel.
 bootstrap_python() {
-    local candidate uid=${VIRT_GUEST_UID:-60913}
+    local candidate candidates=(python3 /usr/bin/python3) hint="sudo apt-get install python3"
+    local uid=${VIRT_GUEST_UID:-60913} by=("${AS_OWNER[@]}") whom=''
     if [[ -n ${VIRT_PYTHON-} ]]; then
-        bootstrap_is_usable "$VIRT_PYTHON" "${AS_OWNER[@]}" ||
-            die "$EXIT_HOST" "VIRT_PYTHON=$VIRT_PYTHON is not a Python 3.9 or later with ctypes, ssl and venv" \
-                "unset VIRT_PYTHON"
-        return 0
+        candidates=("$VIRT_PYTHON") hint="unset VIRT_PYTHON"
     fi
     if [[ $EUID -eq 0 && ${AS_OWNER[0]} == command ]]; then
         # The runtime becomes the guest's uid, which cannot reach a Python below /root.
-        for candidate in python3 /usr/bin/python3; do
-            bootstrap_is_usable "$candidate" \
-                setpriv "--reuid=$uid" "--regid=$uid" --clear-groups && return 0
-        done
+        by=(setpriv "--reuid=$uid" "--regid=$uid" --clear-groups)
+        whom=" that uid $uid can run"
     fi
-    for candidate in python3 /usr/bin/python3; do
-        bootstrap_is_usable "$candidate" "${AS_OWNER[@]}" && return 0
+    for candidate in "${candidates[@]}"; do
+        if bootstrap_is_usable "$candidate" "${by[@]}"; then return 0; fi
     done
-    die "$EXIT_HOST" "neither python3 on PATH nor /usr/bin/python3 is Python 3.9 or later with ctypes, ssl and venv" \
-        "sudo apt-get install python3"
+    die "$EXIT_HOST" "no Python 3.9 or later with ctypes, ssl and venv$whom: tried ${candidates[*]}" "$hint"
 }
 
 # An empty .venv around a copied interpreter: a copy, so that an AppArmor profile can name it.

@@ -66,6 +66,24 @@ output_mebibytes() {
     [[ ! $1 =~ ^[0-9]+$ ]] || REPLY="$(($1 / 1048576)).$(($1 % 1048576 * 10 / 1048576)) MiB"
 }
 
+# Dots on a terminal, one for each second that the work takes, until output_progress_end or our
+# end, however we end.
+output_progress() {
+    PROGRESS=''
+    [[ -t 2 ]] || return 0
+    # `read` waits by itself: a sleep would outlive the kill, and keep the lock that it inherits.
+    while ! read -rt 1 <> <(:) && [[ -d /proc/$$ ]]; do printf . >&2; done &
+    PROGRESS=$!
+}
+
+output_progress_end() {
+    [[ -n $PROGRESS ]] || return 0
+    kill "$PROGRESS" 2>/dev/null || true
+    wait "$PROGRESS" 2>/dev/null || true
+    # Whatever dots there are make room for the answer.
+    printf '\r\e[K' >&2
+}
+
 # Prints a table of COLUMNS columns, the first row being its head. States are coloured on a
 # terminal.
 output_table() {

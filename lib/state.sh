@@ -80,6 +80,8 @@ state_stage() {
 
 state_commit() {
     owner_give "$STAGING"
+    # On the disk before it has its name: a power cut leaves the environment whole or not at all.
+    "${AS_OWNER[@]}" sync -- "$STAGING"/{record,env} "$STAGING"/config/*
     # -T: never into a directory of that name, and rename(2) replaces none that has files.
     "${AS_OWNER[@]}" mv -T -- "$STAGING" "$ENV_DIR" 2>/dev/null || state_taken
 }

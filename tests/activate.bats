@@ -17,7 +17,7 @@ setup() {
 # are given VIRT_ENV_DIR, as the verb `activate` does.
 in_every_shell() {
     local shell shells=(bash "bash --posix") tried=0
-    for shell in dash zsh ksh93 mksh yash "busybox sh"; do
+    for shell in dash zsh ksh93 mksh "busybox sh"; do
         ! command -v "${shell%% *}" >/dev/null || shells+=("$shell")
     done
     {
@@ -52,11 +52,11 @@ unset PGHOST
 DB_HOST='an old one'
 export EMPTY='exported before'
 DB_PASSWORD=
-path=$PATH
+was=$PATH
 activate .sandboxes/dev
-case $PATH in "$path:"*.sandboxes/dev/bin) ;; *) is "$PATH" ours ;; esac
+case $PATH in "$was:"*.sandboxes/dev/bin) ;; *) is "$PATH" ours ;; esac
 deactivate
-is "$PATH" "$path"
+is "$PATH" "$was"
 is "${PGHOST-unset}" unset
 is "$DB_HOST" 'an old one'
 is "${DB_PASSWORD-unset}" ''
@@ -68,11 +68,11 @@ SHELL
 
 @test "what the user did to PATH in between stays" {
     in_every_shell <<'SHELL'
-path=$PATH
+was=$PATH
 activate .sandboxes/dev
 PATH=/mine:$PATH:/later
 deactivate
-is "$PATH" "/mine:$path:/later"
+is "$PATH" "/mine:$was:/later"
 SHELL
 }
 

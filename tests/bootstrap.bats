@@ -52,9 +52,11 @@ packages_work() { .venv/bin/python3 -I -c 'import markupsafe, pyseccomp'; }
 @test "a lock that was only touched costs no installation" {
     short_lock
     bin/bootstrap --quiet
-    touch -d '1 minute' requirements.lock
+    touch -d '1 hour ago' .venv/.complete
     PIP_INDEX_URL=http://127.0.0.1:9/ PIP_NO_INDEX=1 run -0 bin/bootstrap
     [ -z "$output" ]
+    # An entry script, which compares the times, is content again.
+    [ ! requirements.lock -nt .venv/.complete ]
 }
 
 @test "a changed lock is installed into the .venv that is there" {
@@ -112,8 +114,22 @@ packages_work() { .venv/bin/python3 -I -c 'import markupsafe, pyseccomp'; }
 
 @test "VIRT_PYTHON that cannot serve is refused by name" {
     VIRT_PYTHON=/bin/false run -5 bin/bootstrap
-    [[ $output == *"VIRT_PYTHON=/bin/false"* ]]
+    [[ $output == *"no Python 3.9 or later"*": tried /bin/false"*"try: unset VIRT_PYTHON" ]]
     [ ! -e .venv ]
+}
+
+@test "as plain root, a Python that the guest's uid cannot reach is refused" {
+    [ "$EUID" -eq 0 ] || skip "needs root"
+    mkdir -m 700 hidden
+    printf '#!/bin/sh\nexec /usr/bin/python3 "$@"\n' >hidden/python3
+    chmod 755 hidden/python3
+    VIRT_PYTHON="$PWD/hidden/python3" run -5 bin/bootstrap
+    [[ $output == *"that uid 60913 can run: tried"* ]]
+    # The twin: a directory that it can walk through.
+    short_lock
+    chmod 755 hidden
+    VIRT_PYTHON="$PWD/hidden/python3" bin/bootstrap --quiet
+    packages_work
 }
 
 @test "a shim is resolved to the real interpreter" {

@@ -203,6 +203,19 @@ answers() {
     answers dev
 }
 
+@test "an environment that is damaged while it runs, or after a crash, can be destroyed" {
+    for fault in running crashed; do
+        sandbox create postgres dev auto --ephemeral
+        sandbox run dev
+        mapfile -t groups < <(sed -n 's/^cgroup=//p' "$BASE/dev/run/state")
+        if [[ $fault == crashed ]]; then kill -KILL "$(sed -n 's/^pid=//p' "$BASE/dev/run/state")"; fi
+        rm "$BASE/dev/record" "$BASE/dev/config/plan"
+        run -0 sandbox destroy --yes dev
+        nothing_runs
+        for group in "${groups[@]}"; do [ ! -e "$group" ]; done
+    done
+}
+
 @test "88 a plan that is cut or changed is never run: it is compiled again from the manifest" {
     sandbox create postgres dev auto --ephemeral
     plan=$BASE/dev/config/plan
@@ -258,7 +271,9 @@ answers() {
     sandbox create postgres warm auto
     mkdir "$BASE/.new.a.999999999" "$BASE/.dying.b.999999999" "$BASE/.templates/.new.c.999999999" "$BASE/.new.live.$$"
     # As overlay leaves its work directory.
-    mkdir -m 000 -p "$BASE/.new.a.999999999/work"/{work,index}
+    local work=$BASE/.new.a.999999999/work
+    mkdir -p "$work"/{work,index}
+    chmod 000 "$work"/*
     sandbox create postgres dev auto
     [ "$(
         cd "$BASE" && compgen -G '.new.*'

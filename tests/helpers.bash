@@ -77,17 +77,20 @@ nothing_is_half_made() {
 
 # An environment's directory made by hand, which no server ever saw: handmade NAME [KEY=VALUE…]
 handmade() {
-    local dir=$BASE/$1 field
+    local dir=$BASE/$1 field uid=$EUID gid=${GROUPS[0]}
+    # The runtime refuses what is root's.
+    if [[ $EUID -eq 0 ]]; then uid=60913 gid=60913; fi
     mkdir -p "$dir"/{bin,config,data,work,logs,run}
     [[ $EUID -ne 0 ]] || chmod 755 "$BASE"
     touch "$dir/.virt-owned" "$dir/config/plan"
     cp "$ROOT/templates/activate/activate" "$dir/bin/"
     ln -sf bin/activate "$dir/activate"
     printf '%s\n' format=1 backend=sandbox engine=postgres "name=$1" port=5999 address=127.0.0.1 \
-        created=1700000000 "uid=$EUID" "gid=$(id -g)" layer=none version=18.6 >"$dir/record"
+        created=1700000000 "uid=$uid" "gid=$gid" layer=none version=18.6 >"$dir/record"
     printf '%s\n' DB_HOST=127.0.0.1 DATABASE_URL=postgresql://u:p@127.0.0.1:5999/d >"$dir/env"
     for field in "${@:2}"; do printf '%s\n' "$field" >>"$dir/run/state"; done
     chmod -R go= "$dir"
+    [[ $EUID -ne 0 ]] || chown -hR "$uid:$gid" "$dir"
 }
 
 boot_id() {

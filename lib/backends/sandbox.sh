@@ -52,7 +52,9 @@ backend_run() {
 _sandbox_run() {
     local answer line
     code=0 words='' busy_port='' READY_MS=''
+    output_progress
     answer=$("${SANDBOX_CLEAN[@]}" "${SANDBOX_RUNTIME[@]}" run "$ENV_DIR" "$@" 2>&1) || code=$?
+    output_progress_end
     while IFS= read -r line; do
         case $line in
             ready_ms=*) READY_MS=${line#*=} ;;
@@ -97,9 +99,12 @@ _sandbox_busy() {
 backend_stop() {
     local answer=''
     STOPPED=already
-    [[ $STATE != stopped && $STATE != damaged ]] || return 0
+    # A supervisor leaves its state behind only if it was killed.
+    [[ -n ${FIELDS[status]-} ]] || return 0
     if [[ -x ${SANDBOX_RUNTIME[0]} ]]; then
+        output_progress
         answer=$("${SANDBOX_RUNTIME[@]}" stop "$ENV_DIR" "$@")
+        output_progress_end
         STOPPED=${answer##*stopped=}
     elif record_is_alive; then
         _sandbox_kill

@@ -51,7 +51,6 @@ _sandbox_template() {
     steps=${FIELDS[steps]}
     # The steps run as the owner and write there.
     owner_give "$staging"
-    _sandbox_progress
     for ((step = 0; step < steps; step++)); do
         _sandbox_step "$staging/init.$step"
     done
@@ -60,7 +59,6 @@ _sandbox_template() {
     owner_give "$staging"
     # Every environment stands on it: it must be on the disk before the first one does.
     sync -f -- "$staging"
-    _sandbox_progress_end
     "${AS_OWNER[@]}" mv -T -- "$staging" "$folder/$id" 2>/dev/null || [[ -d $folder/$id ]] ||
         die "$EXIT_FAILED" "cannot move the template to $folder/$id" "ls -ld $folder"
 }
@@ -69,7 +67,9 @@ _sandbox_template() {
 # if it fails.
 _sandbox_step() {
     local words code=0
+    output_progress
     words=$("${SANDBOX_CLEAN[@]}" "${SANDBOX_RUNTIME[@]}" once "$1" 2>&1) || code=$?
+    output_progress_end
     ((code != 0)) || return 0
     tail -n 12 >&2 <<<"$words"
     # The runtime's own failures are two lines like ours, and their codes mean what ours mean.
@@ -90,18 +90,4 @@ _sandbox_choose_layer() {
         if [[ $answer == overlay=yes ]]; then layer=overlay; fi
     fi
     "${AS_OWNER[@]}" tee -- "$1/layer" <<<"$layer" >/dev/null
-}
-
-# Dots on a terminal while the work goes on; they end with us, however we end.
-_sandbox_progress() {
-    PROGRESS=''
-    [[ -t 2 ]] || return 0
-    while sleep 0.3 && [[ -d /proc/$$ ]]; do printf . >&2; done &
-    PROGRESS=$!
-}
-
-_sandbox_progress_end() {
-    [[ -n $PROGRESS ]] || return 0
-    kill "$PROGRESS"
-    printf '\n' >&2
 }

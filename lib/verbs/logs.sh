@@ -25,9 +25,12 @@ verb_logs() {
 
 # The guest wrote the log: on a terminal its control bytes are left out.
 _logs_show() {
+    local tail=("${AS_OWNER[@]}" tail "$@")
     if [[ -t 1 ]]; then
-        "${AS_OWNER[@]}" tail "$@" | tr -d '\000-\010\013\014\016-\037\177'
+        "${tail[@]}" | tr -d '\000-\010\013\014\016-\037\177'
     else
-        "${AS_OWNER[@]}" tail "$@"
+        # In our place: whoever ends us ends it. `command` is no program.
+        [[ ${tail[0]} != command ]] || tail=("${tail[@]:1}")
+        exec "${tail[@]}"
     fi
 }

@@ -43,7 +43,7 @@ def measure(lab: Lab) -> list[Row]:
 
 
 def _measure_pair(lab: Lab, pair: Pair) -> list[Row]:
-    rounds, seconds = (3, 1) if lab.quick else (10, 2)
+    rounds, seconds = (3, 1) if lab.quick else (7, 2)
     servers: dict[str, Server] = {"sandbox": pair.sandbox, "native": pair.native}
     rates: dict[tuple[str, str], list[float]] = {}
     try:

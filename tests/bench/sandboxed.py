@@ -29,7 +29,6 @@ class Sandbox:
 
     def call(self, verb: str, *words: str) -> str:
         """Run a verb to its end; its standard output. Fault with its own words if it fails."""
-        # To a file: the supervisor must not keep a pipe of ours open, whatever it inherits.
         done = subprocess.run(
             [str(PROGRAM), verb, *words],
             env={**os.environ, "VIRT_HOME": str(self.home), "NO_COLOR": "1"},
@@ -40,8 +39,9 @@ class Sandbox:
             check=False,
         )
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["it said nothing"]
-            raise Fault(f"{verb} {self.name} ended with {done.returncode}: {' | '.join(lines[-4:])}")
+            said, _, hint = done.stderr.strip().partition("\n  try: ")
+            last = " | ".join(said.splitlines()[-3:])
+            raise Fault(f"{verb} {self.name} ended with {done.returncode}: {last}", hint)
         return done.stdout
 
     def start(self) -> None:

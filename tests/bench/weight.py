@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import os
 import pathlib
 import re
 import subprocess
@@ -9,7 +11,8 @@ import subprocess
 from lab import Lab, say
 from report import Bound, Row
 
-_MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ ([0-9a-f]+) \S+ ([0-9]+)\s*(.*)$")
+# smaps: address, permissions, offset, device, inode, file (proc(5)).
+_MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ ([0-9a-f]+) \S+ \d+\s*(.*)$")
 
 
 def memory(lab: Lab) -> list[Row]:
@@ -32,7 +35,7 @@ def memory(lab: Lab) -> list[Row]:
     bound = (Bound("value", 12e6),)
     return [
         Row(part, "PSS of supervisor and pid 1", "bytes", [shared], [], bound),
-        Row(part, "at most, if nothing else mapped its files", "bytes", [alone]),
+        Row(part, "the same, with no other Python on the host", "bytes", [alone], [], bound),
     ]
 
 
@@ -42,24 +45,29 @@ def _pss(pid: int) -> float:
 
 
 def _alone(pids: list[int]) -> float:
-    """The PSS if nobody else mapped the interpreter's files: this program does, and takes a share.
+    """The PSS if only these processes ran Python: this program does too, and takes a share of its file.
 
-    A file's mapping counts once, as much of it as the process has that uses it most.
+    The interpreter's unmodified pages count once, as many as the process has that uses most.
     """
-    anonymous = 0
-    files: dict[tuple[str, ...], int] = {}
+    interpreter = os.path.realpath(f"/proc/{pids[0]}/exe")
+    total, pages = 0.0, collections.Counter[str]()
     for pid in pids:
-        key = None
+        total += _pss(pid)
+        offset = ""
         for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
             mapping = _MAPPING.match(line)
             if mapping:
-                key = mapping.groups() if mapping[2] != "0" else None
-            elif line.startswith("Rss:") and key:
-                files[key] = max(files.get(key, 0), int(line.split()[1]))
-    for pid in pids:
-        rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-        anonymous += int(re.findall(r"^Pss_Anon:\s+(\d+) kB", rollup, re.MULTILINE)[0])
-    return (anonymous + sum(files.values())) * 1024.0
+                offset = mapping[1] if mapping[2] == interpreter else ""
+                continue
+            name, value = line.split()[:2]
+            if offset and name == "Pss:":
+                total -= int(value) * 1024
+            elif offset and name == "Rss:":
+                resident = int(value)
+            elif offset and name == "Anonymous:":
+                total += int(value) * 1024
+                pages[offset] = max(pages[offset], resident - int(value))
+    return total + sum(pages.values()) * 1024
 
 
 def disk(lab: Lab) -> list[Row]:
