@@ -147,7 +147,7 @@ def place_leaf(prepared: Prepared) -> cgroup.Leaf | None:
     if not held:
         return None
     # Nothing of the plan: as root, a name in it must not lead anywhere.
-    name = f"sandbox-{os.urandom(6).hex()}"
+    name = f"sandbox-{os.getpid()}-{os.urandom(4).hex()}"
     return cgroup.place(prepared.places, held, version, prepared.owner.uid, name)
 
 

@@ -85,6 +85,7 @@ class Leaf:
             parent = os.path.dirname(path)
             try:
                 _make(parent, owner)
+                sweep_group(parent)
                 if self.version == 2:
                     for directory in (os.path.dirname(parent), parent):
                         for limit in self.paths:
@@ -203,10 +204,23 @@ def sweep(leaves: list[str]) -> None:
                 pass
 
 
+def sweep_group(group: str) -> None:
+    """Remove the leaves of supervisors that are gone; the kernel refuses one that has a process."""
+    for name in os.listdir(group):
+        pid = name.removeprefix("sandbox-").partition("-")[0]
+        if pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            try:
+                os.rmdir(f"{group}/{name}")
+            except OSError:
+                pass
+
+
 def remove_group(places: Hierarchies, owner: int) -> None:
     """As root, remove the owner's groups; the kernel refuses while a leaf is in them."""
     for root in {*places.v1.values(), *([places.v2] if places.v2 else [])}:
+        group = f"{root}/virtualize-{owner}"
         try:
-            os.rmdir(f"{root}/virtualize-{owner}")
+            sweep_group(group)
+            os.rmdir(group)
         except OSError:
             pass
