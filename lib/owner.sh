@@ -42,8 +42,10 @@ owner_of_new() {
 owner_of_existing() {
     local facts base_uid base_gid base_mode uid gid mode
     [[ ! -L $ENV_DIR ]] || die "$EXIT_STATE" "$ENV_DIR is a symbolic link, not an environment" "ls -ld $ENV_DIR"
-    facts=$(stat -c '%u %g %a' -- "$VIRT_BASE/." "$ENV_DIR") ||
+    if ! facts=$(stat -c '%u %g %a' -- "$VIRT_BASE/." "$ENV_DIR" 2>/dev/null); then
+        [[ -d $ENV_DIR ]] || state_missing # destroyed while we looked
         die "$EXIT_STATE" "$ENV_DIR cannot be examined" "sudo $VIRT_PROGRAM $VIRT_VERB $ENV_NAME"
+    fi
     read -r -d '' base_uid base_gid base_mode uid gid mode <<<"$facts" || true
     owner_check_mode "$VIRT_BASE" "$base_mode"
     owner_check_mode "$ENV_DIR" "$mode"

@@ -19,8 +19,10 @@ state_find() {
     [[ -d $ENV_DIR || -L $ENV_DIR ]] || state_missing
     record_read "$ENV_DIR"
     owner_of_existing
-    [[ -f $ENV_DIR/.virt-owned ]] ||
+    if [[ ! -f $ENV_DIR/.virt-owned ]]; then
+        [[ -d $ENV_DIR ]] || state_missing # destroyed while we looked
         die "$EXIT_STATE" "$ENV_DIR is not an environment: it has no .virt-owned marker" "$VIRT_PROGRAM list"
+    fi
 }
 
 state_missing() {

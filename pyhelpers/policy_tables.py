@@ -313,9 +313,7 @@ BY_ARGUMENT: Mapping[str, Switch] = {
     # Its own limits only: pid 1 inside has the same uid and would let itself be starved.
     "prlimit64": Switch(0, _allow(0), _NOT_PERMITTED),
     # A lease on a file of a read grant would hold up the host's own writers.
-    "fcntl": Switch(
-        1, {_F_SETLEASE: _NOT_PERMITTED, _F_SETDELEG: _NOT_PERMITTED}, ALLOW, _FCNTL_COMMANDS
-    ),
+    "fcntl": Switch(1, {_F_SETLEASE: _NOT_PERMITTED, _F_SETDELEG: _NOT_PERMITTED}, ALLOW, _FCNTL_COMMANDS),
     "chmod": _no_set_id(1),
     "fchmod": _no_set_id(1),
     "fchmodat": _no_set_id(2),

@@ -114,12 +114,13 @@ backend_stop() {
 
 # Without Python: the guest dies with its supervisor (PDEATHSIG).
 _sandbox_kill() {
-    local tries
+    local tries as_owner=(command)
     # As the owner, whose word the pid is.
-    "${AS_OWNER[@]}" kill -TERM "${FIELDS[pid]}" 2>/dev/null || true
+    ((EUID != 0)) || as_owner=(setpriv "--reuid=$OWNER_UID" "--regid=$OWNER_GID" --clear-groups --)
+    "${as_owner[@]}" kill -TERM "${FIELDS[pid]}" 2>/dev/null || true
     for tries in {1..60}; do
         record_is_alive || return 0
-        ((tries != 50)) || "${AS_OWNER[@]}" kill -KILL "${FIELDS[pid]}" 2>/dev/null || true
+        ((tries != 50)) || "${as_owner[@]}" kill -KILL "${FIELDS[pid]}" 2>/dev/null || true
         sleep 0.1
     done
     die "$EXIT_FAILED" "the supervisor of '$ENV_NAME', process ${FIELDS[pid]}, does not end" "kill -KILL ${FIELDS[pid]}"

@@ -27,7 +27,8 @@ verb_logs() {
 _logs_show() {
     local tail=("${AS_OWNER[@]}" tail "$@")
     if [[ -t 1 ]]; then
-        "${tail[@]}" | tr -d '\000-\010\013\014\016-\037\177'
+        # C0 and DEL, and C1 as UTF-8 has it (ECMA-48).
+        "${tail[@]}" | LC_ALL=C sed -u -e $'s/[\x01-\x08\x0b\x0c\x0e-\x1f\x7f]//g' -e $'s/\xc2[\x80-\x9f]//g'
     else
         # In our place: whoever ends us ends it. `command` is no program.
         [[ ${tail[0]} != command ]] || tail=("${tail[@]:1}")

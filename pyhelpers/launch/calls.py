@@ -15,8 +15,8 @@ _libc.syscall.restype = ctypes.c_long
 
 # Above 423 the numbers are the same on every architecture.
 _OLD = {
-    "x86_64": {"seccomp": 317, "keyctl": 250, "kcmp": 312, "pivot_root": 155},
-    "aarch64": {"seccomp": 277, "keyctl": 219, "kcmp": 272, "pivot_root": 41},
+    "x86_64": {"seccomp": 317, "keyctl": 250, "kcmp": 312, "pivot_root": 155, "rt_sigaction": 13},
+    "aarch64": {"seccomp": 277, "keyctl": 219, "kcmp": 272, "pivot_root": 41, "rt_sigaction": 134},
 }
 MACHINE = os.uname().machine
 _NUMBERS = {
@@ -167,6 +167,14 @@ def empty_bounding_set() -> None:
 def new_session_keyring() -> None:
     """An empty session keyring, so that the caller's keys are out of reach (keyctl(2))."""
     syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def default_signals() -> None:
+    """Every signal to its default, 32 and 33 too, which the C library keeps for itself and refuses to set."""
+    for number in range(1, 65):
+        if number not in (9, 19):  # SIGKILL and SIGSTOP have no other
+            # struct kernel_sigaction: handler, flags, restorer, mask; all zero is SIG_DFL
+            syscall("rt_sigaction", number, bytes(32), None, 8)
 
 
 def pidfd_of_thread(tid: int) -> int:

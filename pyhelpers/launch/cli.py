@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from launch import attach, calls, cgroup, limits, mounts, namespaces
 from launch.build import Prepared, identity_of
-from launch.errors import FAILED, USAGE, Failure
+from launch.errors import FAILED, STATE, USAGE, Failure
 from launch.options import Options, parse
 from launch.owner import Owner, open_directory
 from launch.plan import Plan
@@ -35,6 +36,8 @@ def _finish(work: Callable[[], int]) -> NoReturn:
         _complain(Failure.from_os(error, "launch"))
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:  # a fault of ours, still two lines
+        _complain(Failure(FAILED, f"unexpected: {type(error).__name__}: {error}", "run doctor"))
     try:
         sys.stdout.flush()
     except OSError:
@@ -121,6 +124,8 @@ def _exec(options: Options) -> int:
 
 
 def _once(options: Options) -> int:
+    from launch.once import Once  # before the owner's rights, as in `run`
+
     check_kernel()
     step = open_directory(options.directory)
     home = open_directory("..", step)
@@ -131,16 +136,22 @@ def _once(options: Options) -> int:
     known, places = limits.facts(owner.privileged)
     # A template's limits are ours, not a promise to anyone: what cannot be held is let go.
     choice = limits.choose(known, limits.wanted(plan), False, list(limits.LIMITS))
-    try:
-        stdin = os.open("stdin", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=step)
-    except FileNotFoundError:
-        stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    stdin = _stdin_of(step)
     with owner.resolving():
         sources = mounts.resolve(plan, path)
-    from launch.once import Once
-
     busy = limits.busy_times()
     return Once(Prepared(plan, path, identity_of(home), owner, choice, places, sources, busy), stdin).run()
+
+
+def _stdin_of(step: int) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        stdin = os.open("stdin", flags, dir_fd=step)
+    except FileNotFoundError:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(stdin).st_mode):
+        raise Failure(STATE, "stdin is not a regular file")
+    return stdin
 
 
 def _probe(options: Options) -> int:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 _NEW_LISTENER, _SPEC_ALLOW, _WAIT_KILLABLE_RECV = 8, 4, 32
 _UMASK = 0o077
 _TIOCSCTTY = 0x540E  # asm-generic/ioctls.h
-# SIGRTMAX is 64; 32 and 33 belong to the C library, 9 and 19 cannot be set.
-_SIGNALS = [n for n in range(1, 65) if n not in (9, 19, 32, 33)]
 
 
 class Limits(Record):
@@ -87,9 +85,8 @@ def expect(link: Socket, word: bytes) -> None:
 def _leave(build: Build, link: Socket, log: int, stdin: int) -> None:
     os.setsid()
     calls.prctl(calls.PR_SET_PDEATHSIG, signals.SIGKILL)
-    for number in _SIGNALS:
-        signals.signal(number, signals.SIG_DFL)
     signals.set_wakeup_fd(-1)
+    calls.default_signals()
     os.umask(_UMASK)
     trees = [source.tree for source in build.sources if source.tree >= 0]
     trees += [fd for fd in build.layer or () if isinstance(fd, int) and fd >= 0]
@@ -262,8 +259,7 @@ def _exec(argv: list[bytes], environment: dict[bytes, bytes], stdio: list[int]) 
     try:
         calls.prctl(calls.PR_SET_PDEATHSIG, signals.SIGKILL)
         signals.set_wakeup_fd(-1)
-        for number in _SIGNALS:
-            signals.signal(number, signals.SIG_DFL)
+        calls.default_signals()
         os.setsid()
         # Above 2 first: the three may overlap with each other's targets.
         high = [_duplicate(fd) for fd in stdio]

@@ -15,8 +15,12 @@ from launch.errors import DENIED, FAILED, HOST, STALE, STATE, Failure
 from launch.options import Options
 from launch.owner import Owner, open_directory
 from launch.plan import Plan
+from launch.record import TYPE_CHECKING
 from launch.signals import signals
 from launch.sockets import Socket
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 _OLDEST = (5, 14)  # SECURITY.md: RLIMIT_NPROC per user namespace, SO_NETNS_COOKIE
 _ANSWER_TIMEOUT = 60.0  # seconds
@@ -24,6 +28,10 @@ _ANSWER_TIMEOUT = 60.0  # seconds
 
 def run(options: Options) -> int:
     """Start the supervisor of an environment and return when its server answers."""
+    # Imported before the owner's rights, which may not reach the interpreter's files.
+    from launch.supervisor import Directories, Supervisor
+
+    digest = _sha256()
     busy = limits.busy_times()
     check_kernel()
     home = open_directory(options.directory)
@@ -41,14 +49,12 @@ def run(options: Options) -> int:
     run_directory = open_directory("run", home)
     _lock(run_directory)
     _clear_stale(run_directory)
-    _check_manifest(home, plan)
+    _check_manifest(home, plan, digest)
     choice = limits.choose(known, limits.wanted(plan), options.strict, list(options.degraded))
     with owner.resolving():
         sources = mounts.resolve(plan, path)
     _check_groups(plan, owner)
     _try_ports(plan)
-    from launch.supervisor import Directories, Supervisor
-
     prepared = Prepared(plan, path, identity_of(home), owner, choice, places, sources, busy)
     directories = Directories(home)
     ours, theirs = os.pipe2(os.O_CLOEXEC)
@@ -91,24 +97,20 @@ def _clear_stale(run: int) -> None:
     state.remove(run, "exit")
 
 
-def _check_manifest(home: int, plan: Plan) -> None:
+def _check_manifest(home: int, plan: Plan, digest: Callable[[bytes], str]) -> None:
     """The plan must be of the manifest as it is now."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(
-            "config/capabilities.json",
-            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-            dir_fd=home,
-        )
-        with open(fd, "rb") as file:
-            digest = _sha256(file.read(1 << 20))
+        with open(os.open("config/capabilities.json", flags, dir_fd=home), "rb") as file:
+            found = digest(file.read(1 << 20))
     except OSError as error:
         raise Failure(STATE, f"config/capabilities.json cannot be read: {error.strerror}") from None
-    if digest != plan.text("manifest"):
+    if found != plan.text("manifest"):
         raise Failure(STALE, "the manifest has changed since it was compiled")
 
 
-def _sha256(data: bytes) -> str:
-    # hashlib loads OpenSSL, 5 ms; the interpreter's own module is one or the other by version.
+def _sha256() -> Callable[[bytes], str]:
+    # hashlib loads OpenSSL, 5 ms; the interpreter's own module has one or the other name by version.
     try:
         from _sha256 import sha256  # type: ignore[import-not-found]
     except ImportError:
@@ -116,7 +118,7 @@ def _sha256(data: bytes) -> str:
             from _sha2 import sha256  # type: ignore[import-not-found]
         except ImportError:
             from hashlib import sha256
-    return str(sha256(data).hexdigest())
+    return lambda data: str(sha256(data).hexdigest())
 
 
 def _check_groups(plan: Plan, owner: Owner) -> None:

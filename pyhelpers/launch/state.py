@@ -74,7 +74,8 @@ def living(fields: list[tuple[str, str]]) -> int:
     except OSError:
         return -1
     # Compared after the pidfd is held: from here on the pid cannot be reused.
-    if start_time(int(known["pid"])) != known.get("start_time", "-"):
+    started = start_time(int(known["pid"]))
+    if not started or started != known.get("start_time"):
         os.close(pidfd)
         return -1
     return pidfd

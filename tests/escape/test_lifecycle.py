@@ -38,7 +38,7 @@ def test_82_the_supervisors_death_is_the_guests(own: Sandbox, busy: bool) -> Non
     own.run()
     attack = own.attack("process", "wait")
     attack.expect("waiting")
-    flood = own.attack("network", "flip_family", 9, 60) if busy else None
+    flood = own.attack("races", "flip_family", 9, 60) if busy else None
     running = own.processes()
     assert len(running) > 3 and reachable(own.port)
     os.kill(running[0], signal.SIGKILL)

@@ -58,7 +58,7 @@ def served_tries(found: Any) -> int:
 
 
 def test_23_flipping_the_family_never_connects(sandbox: Sandbox, denied: canary.Canary) -> None:
-    found = sandbox.guest("network", "flip_family", denied.port, SECONDS)
+    found = sandbox.guest("races", "flip_family", denied.port, SECONDS)
     assert denied.silent()
     assert served_tries(found) >= SERVED, found
     # As AF_UNIX and as AF_INET, each as the broker read it; nothing else.
@@ -70,14 +70,14 @@ def test_23_flipping_the_port_connects_to_the_granted_one_only(
     sandbox: Sandbox, denied: canary.Canary, granted: canary.Canary
 ) -> None:
     before = len(granted.heard)
-    found = sandbox.guest("network", "flip_address", granted.port, denied.port, 2)
+    found = sandbox.guest("races", "flip_address", granted.port, denied.port, 2)
     assert denied.silent()
     assert "ESCAPED" not in found["results"], found
     assert found["results"]["ok"] and len(granted.heard) > before
 
 
 def test_24_flipping_the_descriptor_gains_nothing(sandbox: Sandbox, denied: canary.Canary) -> None:
-    attack = sandbox.attack("network", "flip_descriptor", sandbox.listen, denied.port, SECONDS)
+    attack = sandbox.attack("races", "flip_descriptor", sandbox.listen, denied.port, SECONDS)
     attack.expect("listening")
     open_ports: set[tuple[str, int]] = set()
     with socket.create_connection(("127.0.0.1", sandbox.listen)):
