@@ -77,6 +77,7 @@ def _make(prepared: Prepared, leaf: cgroup.Leaf | None, log: int, stdin: int) ->
         layer,
         prepared.identity,
         init.Limits(process_limits(plan, choice), cpus, oom_score(choice)),
+        leaf,
     )
     link, theirs = pair()
     child = os.fork()
@@ -89,11 +90,7 @@ def _make(prepared: Prepared, leaf: cgroup.Leaf | None, log: int, stdin: int) ->
             os.close(tree)
     try:
         link.settimeout(_DEADLINE)
-        if leaf:
-            with owner.as_root():
-                leaf.join(child)
         owner.become()
-        wire.send(link, [b"joined"])
         _expect(link, b"unshared")
         namespaces.map_ids(child, owner.uid, owner.gid)
         wire.send(link, [b"mapped"])

@@ -14,7 +14,7 @@ import os
 import resource
 import select
 
-from launch import calls, landlock, mounts, namespaces, wire
+from launch import calls, cgroup, landlock, mounts, namespaces, wire
 from launch.errors import FAILED, Failure
 from launch.owner import Owner
 from launch.plan import Plan
@@ -49,6 +49,7 @@ class Build(Record):
     layer: mounts.Layer | None  # already cloned when root resolved it
     identity: tuple[int, int]  # of the environment's directory
     limits: Limits
+    leaf: cgroup.Leaf | None
 
 
 def child(build: Build, link: Socket, log: int, stdin: int) -> NoReturn:
@@ -94,7 +95,9 @@ def _leave(build: Build, link: Socket, log: int, stdin: int) -> None:
     os.dup2(stdin, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    expect(link, b"joined")  # the supervisor lives, and has put us into the cgroup
+    if build.leaf:
+        with build.owner.as_root():
+            build.leaf.join()
     if build.limits.oom_score is not None:
         with build.owner.as_root(), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
             file.write(str(build.limits.oom_score))

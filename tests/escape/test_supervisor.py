@@ -203,13 +203,19 @@ def test_86_a_full_disk_ends_nothing_and_keeps_nobody_from_stopping(home: pathli
         shout(it, 500)
         assert alive(pid) and it.shell("true").returncode == 0
         assert it.call("status", it.name).returncode == 0
+        fill(place)  # the log's rotation made room
         # By the server's own signal, not by force. (A full disk ends PostgreSQL's last checkpoint.)
         assert it.call("stop", it.name).stdout == "small is stopped\n"
         assert not alive(pid) and it.state() == {}
         empty(place)
         it.run()
         assert query(it, "select count(*) from t").stdout == "1000\n"
+        pid = supervisor(it)
         fill(place)
+        os.kill(pid, signal.SIGTERM)  # the other way to ask
+        until(lambda: not alive(pid), 10, "the supervisor ends")
+        # The server's own end has made room for this; it was let come to it.
+        assert pairs(it.path / "run/exit")["reason"] == "stopped"
         it.destroy()
         assert not it.path.exists()
     finally:
