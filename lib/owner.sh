@@ -67,14 +67,21 @@ owner_check_mode() {
 
 # Sets AS_OWNER to become UID with GID; with the user's groups and home if it is a known user.
 owner_act_as() {
-    local entry='' home=/ groups=--clear-groups
+    local entry='' home=/ groups=--clear-groups name
     entry=$(getent passwd "$1") || true
     if [[ -n $entry ]]; then
         IFS=: read -r _ _ _ _ _ home _ <<<"$entry"
         groups=--init-groups
     fi
-    AS_OWNER=(setpriv "--reuid=$1" "--regid=$2" "$groups" --
-        env -u XDG_STATE_HOME -u XDG_CACHE_HOME -u XDG_CONFIG_HOME "HOME=$home")
+    # The owner can read the environment of a process of its own: of root's it gets what we need.
+    AS_OWNER=(setpriv "--reuid=$1" "--regid=$2" "$groups" -- env -i "HOME=$home")
+    for name in $(compgen -e); do
+        case $name in
+            PATH | LANG | LC_* | TERM | COLUMNS | TMPDIR | NO_COLOR | VIRT_* | PIP_* | SSL_CERT_* | *_proxy | *_PROXY | REQUESTS_CA_BUNDLE)
+                AS_OWNER+=("$name=${!name}")
+                ;;
+        esac
+    done
 }
 
 # Gives PATH… to the owner, when root made them in a directory of its own.

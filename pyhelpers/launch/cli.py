@@ -86,7 +86,7 @@ def _stop(options: Options) -> int:
     # What run/ says is the owner's word: only the owner's processes may end by it.
     pid = os.fork()
     if not pid:
-        owner.become()
+        owner.become(hidden=True)
         _finish(lambda: _stop_as_owner(home, run, options))
     _, status = os.waitpid(pid, 0)
     cgroup.remove_group(cgroup.find(), owner.uid)
@@ -106,7 +106,7 @@ def _stop_as_owner(home: int, run: int, options: Options) -> int:
 
 def _status(options: Options) -> int:
     _, run, owner = _open(options)
-    owner.become()
+    owner.become(hidden=True)
     print("\n".join(attach.status(run)))
     return 0
 
@@ -119,7 +119,7 @@ def _exec(options: Options) -> int:
         import pty  # noqa: F401 -- before the owner's rights, which may not reach the interpreter's files
         import termios  # noqa: F401
         import tty  # noqa: F401
-    owner.become()
+    owner.become(hidden=True)
     return attach.Exec(run, list(options.argv), list(options.environment)).run()
 
 

@@ -47,16 +47,18 @@ class Sampler:
     def over(self) -> bool:
         """Take a sample; whether the guest uses more than its limit.
 
-        Pages shared by several processes are counted in each by statm, so that the sum is an
-        upper bound. Only when the bound is over the limit are the exact shares read, which
-        walks page tables.
+        A page that several processes share, copy-on-write or otherwise, is counted in each of
+        them, so that the sum is an upper bound. Only when the bound is over the limit are the exact
+        shares read, which walks page tables: seldom, unless the bound is far over.
         """
         anonymous, shared, self.processes = self._bound()
         files = sum((info.f_blocks - info.f_bfree) * info.f_frsize for info in map(os.fstatvfs, self.tmpfs))
-        self.now = anonymous + max(shared, default=0) + files
-        if anonymous + sum(shared) + files > self.limit and time.monotonic() >= self._exact_after:
-            begin = time.monotonic()
-            self.now = max(self.now, self._exact() + files)
+        bound = anonymous + sum(shared) + files
+        begin = time.monotonic()
+        if bound <= self.limit:
+            self.now = anonymous + max(shared, default=0) + files
+        elif begin >= self._exact_after or anonymous > 2 * self.limit:
+            self.now = self._exact() + files
             self._exact_after = begin + (time.monotonic() - begin) * _EXACT_SHARE
         self.peak = max(self.peak, self.now)
         return self.now > self.limit

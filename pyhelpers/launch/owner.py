@@ -48,8 +48,11 @@ class Owner:
         """For a `with`: the rights that sources are resolved with."""
         return AsRoot(self, self.resolves_as_root)
 
-    def become(self, keep: int = 0) -> None:
-        """Drop root for good; of its capabilities only the bit set `keep` stays."""
+    def become(self, keep: int = 0, hidden: bool = False) -> None:
+        """Drop root for good; of its capabilities only the bit set `keep` stays.
+
+        `hidden`: the owner cannot look into this process, which has root's variables.
+        """
         if not self.privileged:
             return
         os.seteuid(0)
@@ -64,7 +67,7 @@ class Owner:
             pass  # a kernel without keyrings has no keys
         # A change of uid makes a process undumpable, and its /proc files root's. The owner
         # still cannot trace it while it holds a capability that the owner has not.
-        calls.prctl(calls.PR_SET_DUMPABLE, 1)
+        calls.prctl(calls.PR_SET_DUMPABLE, 0 if hidden else 1)
 
 
 class AsRoot:

@@ -54,7 +54,8 @@ class Plan:
         """Read the plan `name` below an open directory; Failure STALE if it is not whole."""
         try:
             with open(
-                os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory), "rb"
+                os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory),
+                "rb",
             ) as file:
                 return cls.parse(file.read(_MOST + 1))
         except (OSError, ValueError, KeyError, IndexError) as error:

@@ -126,6 +126,8 @@ class Native:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # As the supervisor: an interrupt of the benchmark is not the server's.
+                start_new_session=True,
                 preexec_fn=self._become,
             )
 

@@ -214,7 +214,7 @@ def uids(pid: str) -> set[str]:
 
 @needs_root
 def test_102_under_sudo_everything_is_the_callers(home: pathlib.Path) -> None:
-    base = home / "sudo"
+    base = home / "under sudo"
     base.mkdir()
     os.chown(base, CALLER.pw_uid, CALLER.pw_gid)
     shutil.copytree(ROOT / "tests/escape/attacks", base / "attacks")
@@ -246,6 +246,9 @@ def test_102_under_sudo_everything_is_the_callers(home: pathlib.Path) -> None:
     finally:
         if it.path.exists():
             it.destroy()
+        # The owner cannot remove the group that root delegated; root's next stop or destroy would.
+        for group in pathlib.Path("/sys/fs/cgroup").glob(f"**/virtualize-{CALLER.pw_uid}"):
+            group.rmdir()
 
 
 @needs_root
