@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import os
 import secrets
@@ -143,6 +144,8 @@ def _fill(staging: str, subject: Subject, uid: int, gid: int) -> None:
     manifest = subject.manifest
     for name in ("bin", "config", "config/server", "data", "work", "sock", "logs", "run"):
         os.mkdir(os.path.join(staging, name), 0o700)
+    if subject.layer == "overlay":
+        _copy_first(staging, subject)
     for name, content in _rendered(subject).items():
         write_new(os.path.join(staging, name), content)
     write_new(os.path.join(staging, MANIFEST), manifest.raw)
@@ -158,6 +161,17 @@ def _fill(staging: str, subject: Subject, uid: int, gid: int) -> None:
     link_clients(staging, subject)
     if not os.path.lexists(os.path.join(staging, ".virt-owned")):
         write_new(os.path.join(staging, ".virt-owned"), b"")
+
+
+def _copy_first(staging: str, subject: Subject) -> None:
+    """Copy what a first start would make the overlay copy up, file by file, each with an fsync."""
+    template = os.path.join(os.path.dirname(subject.directory), ".templates", subject.template, "data")
+    for pattern in subject.card.data.get("copied", []):
+        for source in glob.glob(os.path.join(glob.escape(template), pattern)):
+            target = os.path.join(staging, "data", os.path.relpath(source, template))
+            os.makedirs(os.path.dirname(target), exist_ok=True)  # 0700: the umask is create's
+            with open(source, "rb") as file:
+                write_new(target, file.read())
 
 
 def link_clients(directory: str, subject: Subject) -> None:

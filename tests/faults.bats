@@ -141,7 +141,11 @@ answers() {
     new_home
     for signal in INT TERM; do
         start_in_foreground create postgres dev auto
-        sleep 0.7
+        # Into the longest part of it: while the template is being made.
+        for _ in {1..500}; do
+            ! compgen -G "$BASE/.templates/.new.*/init.0" >/dev/null || break
+            sleep 0.01
+        done
         kill "-$signal" -- "-$STARTED"
         finish
         [ "$CODE" -ne 0 ]

@@ -8,11 +8,6 @@ BACKEND_VERBS=(create run stop restart status list inspect logs exec activate ur
 SANDBOX_CONTROL=("$VIRT_ROOT/.venv/bin/python3" -I "$VIRT_ROOT/pyhelpers/__main__.py")
 SANDBOX_RUNTIME=("$VIRT_ROOT/.venv/bin/python3" -I -S "$VIRT_ROOT/pyhelpers/launch/__main__.py")
 
-# As root, the supervisor's environment can be read by the owner: it gets nothing of root's.
-SANDBOX_CLEAN=(command)
-((EUID != 0)) ||
-    SANDBOX_CLEAN=(env -i "PATH=$PATH" "VIRT_PROGRAM=$VIRT_PROGRAM" "VIRT_VERB=$VIRT_VERB")
-
 # Makes .venv if it is missing or older than its lock file.
 sandbox_python() {
     [[ -f $VIRT_ROOT/.venv/.complete && ! $VIRT_ROOT/requirements.lock -nt $VIRT_ROOT/.venv/.complete ]] ||
@@ -53,7 +48,7 @@ _sandbox_run() {
     local answer line
     code=0 words='' busy_port='' READY_MS=''
     output_progress
-    answer=$("${SANDBOX_CLEAN[@]}" "${SANDBOX_RUNTIME[@]}" run "$ENV_DIR" "$@" 2>&1) || code=$?
+    answer=$("${SANDBOX_RUNTIME[@]}" run "$ENV_DIR" "$@" 2>&1) || code=$?
     output_progress_end
     while IFS= read -r line; do
         case $line in

@@ -68,7 +68,7 @@ _sandbox_template() {
 _sandbox_step() {
     local words code=0
     output_progress
-    words=$("${SANDBOX_CLEAN[@]}" "${SANDBOX_RUNTIME[@]}" once "$1" 2>&1) || code=$?
+    words=$("${SANDBOX_RUNTIME[@]}" once "$1" 2>&1) || code=$?
     output_progress_end
     ((code != 0)) || return 0
     tail -n 12 >&2 <<<"$words"

@@ -164,6 +164,14 @@ def empty_bounding_set() -> None:
         prctl(PR_CAPBSET_DROP, capability)
 
 
+def forget_environment() -> None:
+    """Overwrite the variables that this program was started with, as /proc/PID/environ shows them."""
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+    start, end = int(fields[47]), int(fields[48])  # env_start and env_end (proc(5), fields 50 and 51)
+    ctypes.memset(start, 0, end - start)
+
+
 def new_session_keyring() -> None:
     """An empty session keyring, so that the caller's keys are out of reach (keyctl(2))."""
     syscall("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, None)

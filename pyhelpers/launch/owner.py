@@ -67,7 +67,11 @@ class Owner:
             pass  # a kernel without keyrings has no keys
         # A change of uid makes a process undumpable, and its /proc files root's. The owner
         # still cannot trace it while it holds a capability that the owner has not.
-        calls.prctl(calls.PR_SET_DUMPABLE, 0 if hidden else 1)
+        if hidden:
+            calls.prctl(calls.PR_SET_DUMPABLE, 0)
+            return
+        calls.forget_environment()
+        calls.prctl(calls.PR_SET_DUMPABLE, 1)
 
 
 class AsRoot:

@@ -37,6 +37,7 @@ class Limits:
         self.held = {limit: state.get(f"limit.{limit}", "none") for limit in ("memory", "cpu", "pids")}
         self.leaf: cgroup.Leaf | None = None
         self.cpus: set[int] = set()
+        self.owner = int(record["uid"]), int(record["gid"])
         version = 2 if "cgroup2" in self.held.values() else 1
         by_group = [limit for limit, how in self.held.items() if how == f"cgroup{version}"]
         if os.geteuid():
@@ -44,17 +45,16 @@ class Limits:
         if self.held["cpu"] == "affinity":
             self.cpus = set(sorted(os.sched_getaffinity(0))[: max(1, wanted["cpu"] // 1000)])
         if by_group:
-            owner = int(record["uid"]), int(record["gid"])
             place = f"bench-{name}-{os.getpid()}"
-            self.leaf = cgroup.place(cgroup.find(), by_group, version, owner[0], place)
-            self.leaf.create(owner)
+            self.leaf = cgroup.place(cgroup.find(), by_group, version, self.owner[0], place)
+            self.leaf.create(self.owner)
             for limit in by_group:
                 self.leaf.set(limit, wanted[limit])
 
     def enter(self) -> None:
         """Put this process, and what it starts, under the limits."""
         if self.leaf:
-            self.leaf.join(os.getpid())
+            self.leaf.join()
         if self.cpus:
             os.sched_setaffinity(0, self.cpus)
 
@@ -66,7 +66,8 @@ class Limits:
     def remove(self) -> None:
         """Remove the control groups; no process is left in them."""
         if self.leaf:
-            cgroup.sweep(self.leaf.directories())
+            self.leaf.remove()
+            cgroup.remove_group(cgroup.find(), self.owner[0])
 
 
 class Native:
