@@ -3,10 +3,7 @@
 Kept to a few lines: a script's own file is compiled at every start, its imports are not.
 """
 
-import gc
 import sys
-
-gc.disable()  # too short-lived for cycles to matter, or too well behaved to make any
 
 sys.path.insert(0, __file__.rpartition("/launch/")[0])
 

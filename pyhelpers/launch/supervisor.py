@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 
@@ -131,9 +130,6 @@ class Supervisor:
         if self.plan.all("ready"):
             self.readiness.start()
         self.events.add("start", pid=os.getpid())
-        # Collections would touch, and so copy, pages that are shared with pid 1.
-        gc.freeze()
-        gc.disable()
 
     def _finish(self) -> NoReturn:
         """Everything of the sandbox ends; run/ says how."""
