@@ -58,9 +58,11 @@ core_answer() {
 }
 
 _core_keep() {
-    local line
+    local line key
     for line in "$@"; do
-        if [[ $line == ?*=* ]]; then FIELDS[${line%%=*}]=${line#*=}; fi
+        key=${line%%=*}
+        # Anything else is no field of ours, and might be no subscript.
+        [[ $line != [a-zA-Z_]*=* || $key == *[!a-zA-Z0-9_.]* ]] || FIELDS[$key]=${line#*=}
     done
 }
 

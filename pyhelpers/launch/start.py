@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _OLDEST = (5, 14)  # SECURITY.md: RLIMIT_NPROC per user namespace, SO_NETNS_COOKIE
 _ANSWER_TIMEOUT = 60.0  # seconds
+_END_TIMEOUT = 5.0  # seconds that a failed supervisor has to clear up
 
 
 def run(options: Options) -> int:
@@ -174,5 +175,8 @@ def _await(pipe: int, seconds: float) -> int:
         print(f"ready_ms={rest.decode()}")
         return 0
     if word == b"failed":
+        # Its end closes the pipe: whoever hears of the failure finds nothing left of it.
+        if poll.poll(_END_TIMEOUT * 1000):
+            os.read(pipe, 1)
         raise Failure.decode(rest)
     raise Failure(FAILED, "the supervisor ended without a word; its log may say why")

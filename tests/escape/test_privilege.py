@@ -117,7 +117,7 @@ def test_87_a_forged_state_leads_root_nowhere(
             trapped.call("stop", trapped.name)
             assert not alive(pid), "the twin: a true state is believed"
     if lives:
-        (trapped.path / "run/state").unlink()
+        (trapped.path / "run/state").unlink(missing_ok=True)
 
 
 @needs_root
@@ -323,9 +323,9 @@ def test_51_what_runs_as_the_owner_has_none_of_roots_variables(trapped: Sandbox,
     state = trapped.state()
     for key in ("pid", "pid1"):
         environ = pathlib.Path(f"/proc/{state[key]}/environ").read_bytes()
-        # Compared first: a report must not show what is secret.
-        found = [name in environ for name in (b"PATH=", b"VIRT_TEST_SECRET=")]
-        assert found == [True, False], key
+        # Compared first: a report must not show what is secret. All of it is wiped.
+        wiped = len(environ) > 0 and not environ.strip(b"\0")
+        assert wiped, key
 
 
 @needs_root
