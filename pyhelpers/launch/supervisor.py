@@ -12,7 +12,7 @@ from launch.control import Control
 from launch.errors import FAILED, Failure
 from launch.limits import wanted
 from launch.logfile import Events, LogFile
-from launch.loop import READ, WRITE, Loop
+from launch.loop import HANGUP, READ, WRITE, Loop
 from launch.memory import INTERVAL, Sampler, cpu_seconds
 from launch.readiness import Readiness
 from launch.record import TYPE_CHECKING
@@ -125,7 +125,7 @@ class Supervisor:
         watch(output, READ, self._drain)
         watch(self.wake, READ, self._signalled)
         if self.caller >= 0:
-            watch(self.caller, 0, self._caller_gone)
+            watch(self.caller, HANGUP, self._caller_gone)
         wire.send(box.link, [b"start"])
         if self.plan.all("ready"):
             self.readiness.start()
